@@ -1,1 +1,12 @@
-//! Placeholder.
+//! What Salad's trainer and edge runtime have in common, so that a score means the same on both sides.
+//!
+//! Pure code: no network, no threads, no neural-network runtime. Files are touched in [`bundle`] and [`atomic`] only.
+
+pub mod atomic;
+pub mod bank;
+pub mod bundle;
+pub mod manifest;
+pub mod metrics;
+pub mod preprocess;
+pub mod score;
+pub mod threshold;

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Salad's trainer: SALAD's two-phase training on libtorch, evaluation, condensation, quantization and export.
+//!
+//! [`train`] is the spine and reads top to bottom; everything else is a step of it.
+
+pub mod folded;

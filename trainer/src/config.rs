@@ -37,7 +37,7 @@ pub enum ConfigError {
     Value(String),
 }
 
-/// The whole configuration. Every key has a default but `data.path`.
+/// The whole configuration. Every key has a default but `data.root`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -240,36 +240,32 @@ impl Config {
     /// Reads a recipe (none: all defaults), applies `overrides` (`table.key`, TOML value) in order, and checks the result.
     /// Relative paths in the recipe's `[data]` are relative to the working folder, as they are in flags.
     pub fn load(recipe: Option<&Path>, overrides: &[(String, toml::Value)]) -> Result<Config, ConfigError> {
-        let (origin, text) = match recipe {
-            None => ("flags".to_owned(), String::new()),
+        match recipe {
+            None => Config::load_text("flags", "", overrides),
             Some(path) => {
                 let read = std::fs::read_to_string(path);
                 let text = read.map_err(|source| ConfigError::Read { path: path.into(), source })?;
-                (path.display().to_string(), text)
+                Config::load_text(&path.display().to_string(), &text, overrides)
             }
-        };
-        let config = if overrides.is_empty() {
-            toml::from_str(&text).map_err(|e| e.to_string())
-        } else {
-            // The recipe alone first, so that its faults come with their line.
-            toml::from_str::<Config>(&text).map_err(|e| e.to_string()).and_then(|_| {
-                let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
-                for (key, value) in overrides {
-                    set(&mut table, key, value.clone())?;
-                }
-                table.try_into().map_err(|e: toml::de::Error| e.to_string())
-            })
-        };
-        let mut config: Config = config.map_err(|problem| ConfigError::Parse { origin: origin.clone(), problem })?;
-        config.fill_name();
-        config.check().map_err(|problem| ConfigError::Value(format!("{origin}: {problem}")))?;
-        Ok(config)
+        }
     }
 
-    /// Reads back what [`to_toml`](Config::to_toml) wrote.
-    pub fn from_toml(origin: &str, text: &str) -> Result<Config, ConfigError> {
-        let parsed: Result<Config, _> = toml::from_str(text);
-        let config = parsed.map_err(|e| ConfigError::Parse { origin: origin.into(), problem: e.to_string() })?;
+    /// As [`load`](Config::load), from the recipe's text; `origin` is what messages call it.
+    pub fn load_text(origin: &str, text: &str, overrides: &[(String, toml::Value)]) -> Result<Config, ConfigError> {
+        let parse = || -> Result<Config, String> {
+            // The recipe alone first, so that its faults come with their line.
+            let alone: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+            if overrides.is_empty() {
+                return Ok(alone);
+            }
+            let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+            for (key, value) in overrides {
+                set(&mut table, key, value.clone())?;
+            }
+            table.try_into().map_err(|e: toml::de::Error| e.to_string())
+        };
+        let mut config = parse().map_err(|problem| ConfigError::Parse { origin: origin.into(), problem })?;
+        config.fill_name();
         config.check().map_err(|problem| ConfigError::Value(format!("{origin}: {problem}")))?;
         Ok(config)
     }
@@ -333,7 +329,7 @@ impl Config {
 
     fn fill_name(&mut self) {
         if self.name.is_empty() {
-            let folder = self.data.path.file_stem().map(|n| n.to_string_lossy().into_owned());
+            let folder = self.data.root.file_stem().map(|n| n.to_string_lossy().into_owned());
             self.name = folder.filter(|n| !n.is_empty()).unwrap_or_else(|| "model".into());
         }
     }
@@ -421,9 +417,9 @@ mod tests {
 
     #[test]
     fn defaults_survive_a_round_trip() {
-        let config = Config::load(None, &overrides(&[("data.path", "'bottles'")])).unwrap();
+        let config = Config::load(None, &overrides(&[("data.root", "'bottles'")])).unwrap();
         assert_eq!(config.name, "bottles");
-        assert_eq!(Config::from_toml("x", &config.to_toml()).unwrap(), config);
+        assert_eq!(Config::load_text("x", &config.to_toml(), &[]).unwrap(), config);
     }
 
     #[test]

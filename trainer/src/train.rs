@@ -89,18 +89,25 @@ pub struct Trained {
     pub history: History,
 }
 
-/// Trains into the folder `run`, or goes on where its checkpoint stands.
-pub fn train(config: &Config, run: &Path, resume: bool) -> Result<Trained, TrainError> {
+/// How a run begins and ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent {
+    /// Go on where the checkpoint stands.
+    pub resume: bool,
+    /// Stop once so many epochs are done, to be resumed another time.
+    pub stop_after: Option<u32>,
+}
+
+/// Trains into the folder `run`, or goes on where its checkpoint stands. `None` where it was told to stop on the way.
+pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
     let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
     if config.train.threads > 0 {
         tch::set_num_threads(config.train.threads as i32);
     }
-    let saved = prepare_folder(config, run, resume)?;
+    let saved = prepare_folder(config, run, extent.resume)?;
     let images = load_images(config)?;
     let n = images.train.items.len();
-    if n < 2 {
-        return Err(TrainError::Refused(format!("{}: {n} images to train on, and at least 2 are needed", config.data.path.display())));
-    }
+    crate::finish::check_validation(images.validation.items.len(), &config.data.root)?;
 
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut bank = match config.train.bank_start {
@@ -143,8 +150,9 @@ pub fn train(config: &Config, run: &Path, resume: bool) -> Result<Trained, Train
         config.seed,
         config.train.loader_threads,
     );
+    let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
-    for epoch in start..schedule.epochs() {
+    for epoch in start..end {
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
             let t = &config.train;
@@ -180,7 +188,11 @@ pub fn train(config: &Config, run: &Path, resume: bool) -> Result<Trained, Train
         history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
     }
     progress.finish();
-    Ok(Trained { config: config.clone(), images, model, history })
+    if end < schedule.epochs() {
+        log::info!("stopped after epoch {}; --resume goes on", start.max(end));
+        return Ok(None);
+    }
+    Ok(Some(Trained { config: config.clone(), images, model, history }))
 }
 
 /// Takes up a finished or stopped run as its checkpoint left it, to evaluate or export it anew. `adjust` may change what
@@ -283,7 +295,7 @@ fn prepare_folder(
         ))),
         (None, true) => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
         (Some((state, _)), true) => {
-            let began = Config::from_toml("checkpoint.json", &state.config)?;
+            let began = Config::load_text("checkpoint.json", &state.config, &[])?;
             if !same_run(&began, config) {
                 return Err(TrainError::Refused(format!(
                     "{}: the configuration is not the one the run began with ({}); train anew into another --out",
@@ -311,15 +323,7 @@ fn same_run(a: &Config, b: &Config) -> bool {
 
 fn load_images(config: &Config) -> Result<Images, TrainError> {
     let dataset = Dataset::open(&config.data, config.seed)?;
-    let sha256 = dataset.digest()?;
-    log::info!(
-        "{}: {} layout, {} images to train on, {} to validate, {} to test",
-        config.data.path.display(),
-        dataset.layout,
-        dataset.train.len(),
-        dataset.validation.len(),
-        dataset.test.len()
-    );
+    let sha256 = dataset.digest();
     let spec = config.input_spec();
     let mut skipped = Vec::new();
     let mut frames = |items: &[Item], what: &str| -> Result<(Vec<usize>, Arc<Vec<Frame>>), TrainError> {
@@ -327,7 +331,7 @@ fn load_images(config: &Config) -> Result<Images, TrainError> {
         let loaded = load_frames(items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
         bar.finish();
         skipped.extend(loaded.skipped);
-        Ok((loaded.kept, Arc::new(loaded.frames)))
+        Ok((loaded.positions, Arc::new(loaded.frames)))
     };
     let (kept, train) = frames(&dataset.train, "training images")?;
     let train = Set { items: kept.iter().map(|&i| dataset.train[i].clone()).collect(), frames: train };

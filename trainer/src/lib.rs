@@ -5,3 +5,4 @@
 pub mod folded;
 pub mod forward;
 pub mod onnx;
+pub mod quantize;

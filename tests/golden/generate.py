@@ -36,10 +36,10 @@ def draw(seed, rows, dim, batch):
     """Inputs: a bank in loose clusters, so that entropies and neighbourhoods differ, and a batch near its own rows."""
     rng = np.random.default_rng(seed)
     centres = unit(rng.normal(size=(max(2, rows // 8), dim)))
-    spread = rng.uniform(0.2, 0.8, size=(rows, 1))
+    spread = rng.uniform(0.1, 0.4, size=(rows, 1))
     bank = unit(centres[rng.integers(len(centres), size=rows)] + spread * rng.normal(size=(rows, dim)))
     index = rng.permutation(rows)[:batch]
-    z = unit(bank[index] + 0.12 * rng.normal(size=(batch, dim)))
+    z = unit(bank[index] + 0.2 * rng.normal(size=(batch, dim)))
     return {
         "tau": 0.1, "t": 0.5, "k": 4, "rate": 0.2, "score_k": 6,
         "bank": bank.tolist(), "index": index.tolist(), "z": z.tolist(),

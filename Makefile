@@ -1,0 +1,53 @@
+# Every target does its own set-up on a Debian or Ubuntu that has Rust and Python 3, and says what it does.
+#   LIBTORCH=<folder>    a libtorch 2.11.0 that is there already; LIBTORCH_KIND=cuda downloads the GPU set instead
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test edge-test lint fuzz doc
+
+# torch-sys is built in a folder of its own, where a relative path would point elsewhere.
+ifneq ($(strip $(LIBTORCH)),)
+override LIBTORCH := $(abspath $(LIBTORCH))
+export LIBTORCH
+else
+unexport LIBTORCH
+endif
+export LIBTORCH_KIND
+
+CARGO_FLAGS := --release --locked
+SECONDS ?= 60
+
+help: ## lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## installs system packages and libtorch, where they are missing
+	@scripts/setup.sh packages libtorch
+
+demo: setup ## renders a scene, trains on it, replays its test stream on the edge; DATA=<folder> takes your pictures
+	@scripts/demo.sh $(if $(DATA),"$(DATA)")
+
+test: setup ## builds everything and runs all tests
+	@scripts/setup-python.sh
+	cargo build $(CARGO_FLAGS) --workspace
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+
+edge-test: ## builds and tests what runs on a device, with no libtorch
+	@scripts/setup.sh packages
+	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
+
+lint: setup ## formatting, clippy, documentation, dependency rules, licences
+	@scripts/setup.sh rustfmt clippy
+	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@scripts/check-dependencies.sh
+	@scripts/check-licences.sh
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+fuzz: ## fuzzes the bundle reader for SECONDS=60
+	@scripts/setup.sh packages
+	@scripts/fuzz.sh $(SECONDS)
+
+doc: setup ## builds the documentation of the crates under target/doc
+	cargo doc $(CARGO_FLAGS) --workspace --no-deps

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Everything the other targets need, on a Debian or Ubuntu with Rust and Python 3: system packages by apt, libtorch under
+# target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
+#   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch]        each word adds a step
+#   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
+#   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*"; }
+fail() { echo "setup: $*" >&2; exit 1; }
+
+# Names the Debian packages that are missing, one a line.
+missing_packages() {
+  command -v gcc >/dev/null || echo gcc
+  command -v g++ >/dev/null || echo g++
+  command -v ffmpeg >/dev/null || echo ffmpeg
+  command -v python3 >/dev/null || echo python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+packages() {
+  local missing as_root=()
+  mapfile -t missing < <(missing_packages)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || fail "install what these Debian packages provide, then try again: ${missing[*]}"
+  if [ "$(id -u)" != 0 ]; then
+    # Without a terminal sudo must not wait for a password.
+    if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
+    if ! command -v sudo >/dev/null || ! "${as_root[@]}" true; then
+      fail "no right to install packages; as root, run: apt-get install ${missing[*]}"
+    fi
+  fi
+  say "installing system packages: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  mapfile -t missing < <(missing_packages)
+  [ ${#missing[@]} -eq 0 ] || fail "still missing after the installation: ${missing[*]}"
+}
+
+component() {
+  cargo "$2" --version >/dev/null 2>&1 && return 0
+  command -v rustup >/dev/null || fail "cargo $2 is missing: install the $1 of your Rust"
+  say "installing $1 by rustup"
+  rustup component add "$1"
+}
+
+libtorch() {
+  if [ -n "${LIBTORCH:-}" ]; then
+    [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || fail "LIBTORCH=$LIBTORCH holds no lib/libtorch_cpu.so: correct or unset it"
+    say "using LIBTORCH=$LIBTORCH"
+  else
+    scripts/setup-libtorch.sh "${LIBTORCH_KIND:-cpu}"
+  fi
+}
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.91 or newer, see https://rustup.rs"
+for step in "$@"; do
+  case $step in
+    packages) packages ;;
+    rustfmt) component rustfmt fmt ;;
+    clippy) component clippy clippy ;;
+    libtorch) libtorch ;;
+    *) fail "unknown step '$step'" ;;
+  esac
+done

@@ -11,7 +11,7 @@ use std::fmt::Write;
 pub fn manifest(finished: &Finished) -> Manifest {
     let trained = finished.trained;
     let config = &trained.config;
-    let method = &finished.quantized.method;
+    let quantized = &finished.quantized.options;
     Manifest {
         format: FORMAT_NAME.into(),
         version: FORMAT_VERSION,
@@ -22,8 +22,8 @@ pub fn manifest(finished: &Finished) -> Manifest {
             embedding_dim: finished.folded.embedding_dim() as u32,
             parameters: finished.folded.parameters(),
             flop: finished.folded.flop(),
-            calibration: method.clone(),
-            weight_scales: config.quantize.weight_scales.clone(),
+            calibration: quantized.calibration.to_string(),
+            weight_scales: quantized.weight_scales.to_string(),
         },
         bank: BankInfo {
             prototypes: finished.sources.len() as u32,

@@ -5,7 +5,7 @@ use crate::condense::Condense;
 use crate::dataset::DataConfig;
 use crate::losses::Reconstruction;
 use crate::network::{NetworkConfig, NetworkKind};
-use crate::quantize::{Calibration, QuantizeOptions, WeightScales};
+use crate::quantize::{Calibration, WeightScales};
 use crate::schedule::{RateSchedule, Schedule, rounds};
 use salad_shared::preprocess::InputSpec;
 use salad_shared::score::{ScoreKind, ScoreSpec};
@@ -226,7 +226,7 @@ impl Default for CondenseConfig {
 
 impl Default for QuantizeConfig {
     fn default() -> QuantizeConfig {
-        QuantizeConfig { calibration: "auto".into(), weight_scales: "per-tensor".into(), images: 128 }
+        QuantizeConfig { calibration: "auto".into(), weight_scales: "per-tensor".into(), images: 64 }
     }
 }
 
@@ -310,7 +310,7 @@ impl Config {
         let calibration = match self.quantize.calibration.as_str() {
             "auto" => None,
             "min-max" => Some(Calibration::MinMax),
-            "percentile" => Some(Calibration::Percentile(99.9)),
+            "percentile" => Some(Calibration::Percentile(99.99)),
             "mse" => Some(Calibration::MeanSquareError),
             other => {
                 let known = "auto, min-max, percentile, mse";

@@ -7,7 +7,7 @@ use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
 use crate::folded::FoldedNet;
 use crate::model::inputs;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
-use crate::quantize::{QuantizedNet, choose};
+use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
 use crate::train::{TrainError, Trained};
 use crate::{bundle_parts, report_data};
 use ndarray::Array2;
@@ -68,13 +68,22 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let bank = FloatBank::new(condensed.rows);
     let bank_int8 = bank.quantize();
 
-    // The encoder, folded and quantized; its activations are calibrated on training images.
+    // The encoder, folded and quantized: calibrated on training images, the way to do it chosen on validation images.
     let folded = trained.model.net.fold()?;
-    let calibration = spread(&images.train.frames, config.quantize.images);
-    let calibration = inputs(&trained.model.input, &calibration);
-    let validation = inputs(&trained.model.input, &images.validation.frames);
-    let (method, scales) = config.quantize_options().map_err(refused)?;
-    let quantized = choose(&folded, &calibration, &validation, method, scales).map_err(|e| refused(e.to_string()))?;
+    let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
+        frames.iter().map(|f| inputs(&trained.model.input, std::slice::from_ref(f))).collect()
+    };
+    let calibration = one_by_one(&spread(&images.train.frames, config.quantize.images));
+    let validation = one_by_one(&spread(&images.validation.frames, config.quantize.images));
+    let (method, weight_scales) = config.quantize_options().map_err(refused)?;
+    let quantized = match method {
+        None => quantize_best(&folded, &calibration, &validation, weight_scales).map(|choice| choice.net),
+        Some(calibration_method) => {
+            let options = QuantizeOptions { calibration: calibration_method, weight_scales, ..Default::default() };
+            quantize(&folded, &calibration, &options)
+        }
+    };
+    let quantized = quantized.map_err(|e| refused(e.to_string()))?;
 
     // Every validation and test image in both forms.
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
@@ -134,13 +143,14 @@ impl Finished<'_> {
         atomic::write(&path, &json).map_err(|source| TrainError::Io { path, source })
     }
 
-    /// Writes `NAME.salad` and the two ONNX files beside it; gives the bundle's path.
-    pub fn write_bundle(&self, run: &Path) -> Result<PathBuf, TrainError> {
-        let name = &self.trained.config.name;
-        let bundle = self.bundle();
-        let path = run.join(format!("{name}.salad"));
-        bundle.write(&path).map_err(|e| TrainError::Refused(e.to_string()))?;
-        Ok(path)
+    /// Where the bundle of a run goes: `NAME.salad` in its folder.
+    pub fn bundle_path(&self, run: &Path) -> PathBuf {
+        run.join(format!("{}.salad", self.trained.config.name))
+    }
+
+    /// Writes the bundle, whole or not at all.
+    pub fn write_bundle(&self, path: &Path) -> Result<(), TrainError> {
+        self.bundle().write(path).map_err(|e| TrainError::Refused(e.to_string()))
     }
 
     /// Writes `report.html`; gives its path.

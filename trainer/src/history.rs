@@ -37,7 +37,7 @@ pub struct RoundRow {
     pub prototypical: usize,
     /// Mean entropy, natural log.
     pub entropy_mean: f64,
-    /// Minimum, lower quartile, median, upper quartile, maximum of the entropies.
+    /// The 5, 25, 50, 75 and 95 % quantiles of the entropies.
     pub entropy_quantiles: [f64; 5],
     /// Mean similarity of prototypical images to their neighbours.
     pub neighbour_similarity_mean: f64,

@@ -24,6 +24,7 @@ pub mod network;
 pub mod onnx;
 pub mod optimiser;
 pub mod progress;
+pub mod projection;
 pub mod quantize;
 pub mod report;
 pub mod report_data;

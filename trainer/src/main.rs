@@ -47,6 +47,9 @@ enum Command {
     Export {
         /// The run's folder.
         run: PathBuf,
+        /// The bundle to write, in place of NAME.salad in the run's folder.
+        #[arg(long, value_name = "BUNDLE")]
+        to: Option<PathBuf>,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -167,23 +170,27 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let Some(trained) = train::train(&config, out, extent)? else { return Ok(()) };
             let finished = finish::finish(&trained)?;
             finished.write_evaluation(out)?;
-            finished.write_bundle(out)?;
+            finished.write_bundle(&finished.bundle_path(out))?;
             finished.write_report(out)?;
             println!("{finished}");
         }
         Command::Evaluate { run, overrides } => {
-            let finished = finish::finish(&open(run, overrides)?)?;
+            let trained = open(run, overrides)?;
+            let finished = finish::finish(&trained)?;
             finished.write_evaluation(run)?;
             println!("{finished}");
         }
-        Command::Export { run, overrides } => {
-            let finished = finish::finish(&open(run, overrides)?)?;
-            let path = finished.write_bundle(run)?;
+        Command::Export { run, to, overrides } => {
+            let trained = open(run, overrides)?;
+            let finished = finish::finish(&trained)?;
+            let path = to.clone().unwrap_or_else(|| finished.bundle_path(run));
+            finished.write_bundle(&path)?;
             println!("{finished}");
             println!("{}", path.display());
         }
         Command::Report { run, overrides } => {
-            let path = finish::finish(&open(run, overrides)?)?.write_report(run)?;
+            let trained = open(run, overrides)?;
+            let path = finish::finish(&trained)?.write_report(run)?;
             println!("{}", path.display());
         }
         Command::DemoScene { out, seed } => {

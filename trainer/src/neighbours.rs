@@ -22,7 +22,7 @@ pub struct NeighbourStats {
     pub prototypical: usize,
     /// Mean of the entropies H_i, natural log.
     pub entropy_mean: f64,
-    /// Minimum, lower quartile, median, upper quartile, maximum of H_i.
+    /// The 5, 25, 50, 75 and 95 % quantiles of H_i.
     pub entropy_quantiles: [f64; 5],
     /// Mean similarity of prototypical images to their neighbours.
     pub neighbour_similarity_mean: f64,
@@ -78,7 +78,7 @@ impl Neighbourhoods {
             let stats = NeighbourStats {
                 prototypical: count,
                 entropy_mean: entropy.mean(Kind::Double).double_value(&[]),
-                entropy_quantiles: [0.0, 0.25, 0.5, 0.75, 1.0].map(quantile),
+                entropy_quantiles: [0.05, 0.25, 0.5, 0.75, 0.95].map(quantile),
                 neighbour_similarity_mean: if count == 0 {
                     0.0
                 } else {

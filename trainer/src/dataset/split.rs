@@ -1,9 +1,10 @@
 //! Splits by a hash of the name: whichever other files there are, an image stays where it is.
 
 use super::Item;
+use salad_shared::threshold::MIN_SCORES;
 use sha2::{Digest, Sha256};
 
-/// Fewest images that a split sets aside, and fewest that it leaves, where there are two or more.
+/// Fewest images that a split for testing sets aside, and fewest that any split leaves, where there are two or more.
 pub const MIN_SET: usize = 1;
 
 /// Which of two independent splits a hash is for.
@@ -17,8 +18,9 @@ pub(super) enum Purpose {
 
 /// `(left, aside)`: about `share` of `items` is set aside, each decided by a hash of its name alone, order kept.
 ///
-/// Where that would set aside none, the image of the lowest hash is; where it would leave none, the one of the highest
-/// hash stays ([`MIN_SET`]). Only then can adding a file move another. A single image is left.
+/// Where that would set aside fewer than the purpose needs ([`MIN_SET`] to test, [`MIN_SCORES`] to validate, since a
+/// threshold rests on them, but never more than half), those of the lowest hashes are; where it would leave none, the one
+/// of the highest hash stays. Only then can adding a file move another. A single image is left.
 pub(super) fn split(items: Vec<Item>, share: f64, purpose: Purpose) -> (Vec<Item>, Vec<Item>) {
     if items.len() < 2 * MIN_SET {
         return (items, Vec::new());
@@ -28,8 +30,12 @@ pub(super) fn split(items: Vec<Item>, share: f64, purpose: Purpose) -> (Vec<Item
     let mut below = (share * 2f64.powi(64)) as u64;
     let mut ranked = hashes.clone();
     ranked.sort_unstable();
-    if let (Some(&first), Some(&last)) = (ranked.first(), ranked.last()) {
-        below = below.clamp(first.saturating_add(1).min(last), last);
+    let fewest = match purpose {
+        Purpose::Test => MIN_SET,
+        Purpose::Validation(_) => MIN_SCORES.min(items.len() / 2),
+    };
+    if let (Some(&lowest), Some(&last)) = (ranked.get(fewest - 1), ranked.last()) {
+        below = below.clamp(lowest.saturating_add(1).min(last), last);
     }
     let mut left = Vec::new();
     let mut aside = Vec::new();
@@ -98,6 +104,14 @@ mod tests {
         assert_eq!(names(&forward), names(&backward));
         for other in [Purpose::Validation(2), Purpose::Test] {
             assert_ne!(names(&split(items(list()), 0.3, other).1), names(&forward));
+        }
+    }
+
+    #[test]
+    fn few_images_still_give_a_threshold_its_scores() {
+        for n in [20, 30, 41] {
+            let (train, validation) = split(items((0..n).map(|i| i.to_string())), 0.01, Purpose::Validation(1));
+            assert_eq!((train.len(), validation.len()), (n - MIN_SCORES, MIN_SCORES));
         }
     }
 

@@ -2,5 +2,6 @@
 //!
 //! [`train`] is the spine and reads top to bottom; everything else is a step of it.
 
+pub mod augment;
 pub mod dataset;
 pub mod folded;

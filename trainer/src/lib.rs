@@ -2,4 +2,5 @@
 //!
 //! [`train`] is the spine and reads top to bottom; everything else is a step of it.
 
+pub mod demo_scene;
 pub mod folded;

@@ -65,7 +65,7 @@ pub struct FloatBank {
 impl FloatBank {
     /// Rows are taken as they are; the caller has made them unit vectors.
     pub fn new(rows: Array2<f32>) -> FloatBank {
-        FloatBank { rows: rows.as_standard_layout().into_owned() }
+        FloatBank { rows: row_by_row(rows) }
     }
 
     /// The prototypes, \[P, d\].
@@ -116,7 +116,7 @@ pub struct Int8Bank {
 impl Int8Bank {
     /// `rows` \[P, d\] and `scales` \[P\], so that row i stands for `rows[i] * scales[i]`.
     pub fn new(rows: Array2<i8>, scales: Vec<f32>) -> Int8Bank {
-        let rows = rows.as_standard_layout().into_owned();
+        let rows = row_by_row(rows);
         let inverse_norms = rows
             .rows()
             .into_iter()
@@ -160,6 +160,11 @@ impl Bank for Int8Bank {
             dot as f32 * scale * inverse_norm
         }));
     }
+}
+
+/// The same values with each row in one piece of memory; most arrays are so already and are not copied.
+fn row_by_row<T: Clone>(rows: Array2<T>) -> Array2<T> {
+    if rows.is_standard_layout() { rows } else { rows.as_standard_layout().into_owned() }
 }
 
 #[cfg(test)]

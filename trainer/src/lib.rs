@@ -5,3 +5,4 @@
 pub mod augment;
 pub mod dataset;
 pub mod folded;
+pub mod loader;

@@ -17,7 +17,12 @@ pub(super) fn detect(config: &DataConfig) -> Result<DataConfig, DatasetError> {
     if !root.exists() {
         return Err(DatasetError::Missing { path: root.clone() });
     }
+    let extensions = config.image_extensions();
     if root.is_file() {
+        let extension = root.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if extensions.contains(&extension) {
+            return ambiguous("it is one image itself; set data.root to its folder".into());
+        }
         return take(Layout::Video);
     }
     if cifar::folder(root).is_some() {
@@ -53,7 +58,6 @@ pub(super) fn detect(config: &DataConfig) -> Result<DataConfig, DatasetError> {
             root.join(inner).display()
         ));
     }
-    let extensions = config.image_extensions();
     let images = Listing { extensions: &extensions, exclude: &[], keep: None }.some_images(root, "")?;
     if images.iter().any(|i| i.name.contains('/')) {
         return ambiguous(format!(
@@ -106,6 +110,10 @@ mod tests {
         assert!(error(&["bottle/train/good/1.png", "nut/train/good/1.png"]).contains("bottle"));
         assert!(error(&["train/a/1.png", "train/b/1.png", "test/a/1.png"]).contains("a, b"));
         assert!(error(&["notes.txt"]).contains("no images"));
+        let dir = tempfile::tempdir().unwrap();
+        tree(dir.path(), &["1.png"]);
+        let error = Dataset::open(&config(&dir.path().join("1.png")), 0).unwrap_err().to_string();
+        assert!(error.contains("one image itself"), "{error}");
         let gone = DataConfig { root: "no/such/folder".into(), ..DataConfig::default() };
         let error = Dataset::open(&gone, 0).unwrap_err().to_string();
         assert!(error.contains("no/such/folder") && error.contains("mvtec") && error.contains("cifar10"), "{error}");

@@ -21,9 +21,8 @@ impl Listing<'_> {
     /// below `folder`. Links are followed; a link to one of its own parents is passed over with a warning. A link that
     /// leads nowhere is listed, so that it counts as an image that cannot be read.
     pub fn images(&self, folder: &Path, prefix: &str) -> Result<Vec<Item>, DatasetError> {
-        if !folder.is_dir() {
-            return Err(DatasetError::Missing { path: folder.into() });
-        }
+        // Missing, not a folder, or not allowed: the system's own words for it.
+        std::fs::read_dir(folder).map_err(DatasetError::io(folder))?;
         let mut items = Vec::new();
         let walk = walkdir::WalkDir::new(folder).follow_links(true).into_iter();
         for entry in walk.filter_entry(|e| e.depth() == 0 || !is_hidden(e.path()) && !self.excludes(e.path())) {

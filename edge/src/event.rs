@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use salad_shared::bank::Neighbour;
+use salad_shared::manifest::Form;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub struct Event {
     pub top_frame: String,
     /// The threshold in force.
     pub threshold: f32,
+    /// The numeric form that scored.
+    pub form: Form,
     /// The prototypes nearest to the frame with the top score, most similar first, at most [`NEAREST_TOLD`].
     pub nearest: Vec<Nearest>,
     /// The picture of the frame with the top score, where one could be written.
@@ -127,6 +130,7 @@ mod tests {
             top_time: time,
             top_frame: "a.jpg".into(),
             threshold: 0.5,
+            form: Form::Int8,
             nearest: vec![Nearest { index: 2, similarity: 0.9 }],
             snapshot: None,
             reason: Some(EndReason::SourceEnded),

@@ -16,7 +16,7 @@ pub struct Event {
     pub kind: EventKind,
     /// The same in all messages about one event, unique, and sorting by the time the event began: see [`new_id`].
     pub id: String,
-    /// Time of the frame that caused the message, UTC.
+    /// Time of the frame that caused the message, UTC; where the run ended, of the last frame that was scored.
     pub time: Timestamp,
     /// Time of the frame with which the event opened, UTC.
     pub started: Timestamp,

@@ -250,7 +250,8 @@ fn agreement(
     let of_validation = &cosines[..validation.min(cosines.len())];
     let f32: Vec<f32> = scored.iter().map(|s| s.f32).collect();
     let int8: Vec<f32> = scored.iter().map(|s| s.int8).collect();
-    let narrow = |v: Result<Option<f64>, metrics::MetricError>| v.map(|v| v.map(|v| v as f32)).map_err(|e| e.to_string());
+    let narrow =
+        |v: Result<Option<f64>, metrics::MetricError>| v.map(|v| v.map(|v| v as f32)).map_err(|e| e.to_string());
     Ok(Agreement {
         images: scored.len(),
         embedding_cosine_mean: of_validation.iter().sum::<f32>() / of_validation.len().max(1) as f32,

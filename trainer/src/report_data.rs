@@ -40,6 +40,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         total: e.total as f32,
         learning_rate: e.learning_rate as f32,
         validation_reconstruction: Some(e.validation_reconstruction as f32),
+        seconds: 0.0,
     });
     let rounds = history.rounds.iter().map(|r| RoundRow {
         round: r.round as usize,

@@ -182,7 +182,8 @@ fn quantize_weight(conv: &FoldedConv, options: &QuantizeOptions) -> (ndarray::Ar
 fn channel_means(batches: &[Tensor]) -> Result<Vec<f64>, TchError> {
     let (mut sums, mut count) = (Vec::new(), 0.0);
     for batch in batches {
-        let batch_sums = Vec::<f64>::try_from(&batch.f_sum_dim_intlist([0_i64, 2, 3].as_slice(), false, Kind::Double)?)?;
+        let batch_sums =
+            Vec::<f64>::try_from(&batch.f_sum_dim_intlist([0_i64, 2, 3].as_slice(), false, Kind::Double)?)?;
         sums.resize(batch_sums.len(), 0.0);
         sums.iter_mut().zip(&batch_sums).for_each(|(s, b)| *s += b);
         count += batch.numel() as f64 / batch_sums.len().max(1) as f64;

@@ -3,3 +3,4 @@
 //! [`train`] is the spine and reads top to bottom; everything else is a step of it.
 
 pub mod folded;
+pub mod report;

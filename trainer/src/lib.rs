@@ -2,6 +2,7 @@
 //!
 //! [`train`] is the spine and reads top to bottom; everything else is a step of it.
 
+pub mod condense;
 pub mod folded;
 pub mod forward;
 pub mod onnx;

@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod bank;
 pub mod bundle;
+mod draws;
 pub mod manifest;
 pub mod metrics;
 pub mod preprocess;

@@ -56,6 +56,16 @@ pub enum Activation {
     LeakyRelu(f32),
 }
 
+impl FoldedLayer {
+    /// The layer's name.
+    pub fn name(&self) -> &str {
+        match self {
+            FoldedLayer::Conv(conv) => &conv.name,
+            FoldedLayer::MaxPool { name, .. } => name,
+        }
+    }
+}
+
 impl FoldedNet {
     /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {

@@ -1,0 +1,455 @@
+//! `edge.toml`: read as it is written (raw), then checked once as a whole. Nothing is built before that has ended.
+
+use crate::decision::DecisionParams;
+use crate::model::FormChoice;
+use crate::source::replay::ReplaySpec;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Checked settings, paths complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The model bundle; a file that is there.
+    pub bundle: PathBuf,
+    /// Which numeric form to run.
+    pub form: FormChoice,
+    /// What to play; something that is there.
+    pub replay: ReplaySpec,
+    /// Whether to wait between frames.
+    pub pace: Pace,
+    /// When frames become an event.
+    pub decision: DecisionSettings,
+    /// The event log.
+    pub event_log: Option<PathBuf>,
+    /// Pictures of events.
+    pub snapshots: Option<SnapshotSettings>,
+}
+
+/// How a replay passes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// As a camera would.
+    Real,
+    /// As quickly as frames can be scored; frame times are those of the rate.
+    Fast,
+}
+
+/// What `[decision]` asks for; the threshold may be the bundle's to give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionSettings {
+    /// Overrides the bundle's threshold.
+    pub threshold: Option<f32>,
+    /// Where an event may end.
+    pub release: Release,
+    /// The parameters, all but their two thresholds.
+    params: DecisionParams,
+    /// The configuration file, for errors.
+    file: PathBuf,
+}
+
+/// The release threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Release {
+    /// A share of the threshold.
+    Ratio(f32),
+    /// A score.
+    Threshold(f32),
+}
+
+/// What `[snapshots]` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// The folder; made when it is missing.
+    pub dir: PathBuf,
+    /// Most that the snapshots in it take, bytes.
+    pub max_bytes: u64,
+    /// 1 to 100.
+    pub jpeg_quality: u8,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}; give the path of a configuration file with --config", path.display())]
+    Io {
+        /// The configuration file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a key or a type that does not belong there.
+    #[error("{}{place}: {problem}", path.display())]
+    Syntax {
+        /// The configuration file.
+        path: PathBuf,
+        /// Line number and line, where they are known.
+        place: String,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A value that cannot be.
+    #[error("{}: {field} = {value}: {remedy}", path.display())]
+    Value {
+        /// The configuration file.
+        path: PathBuf,
+        /// The field, with its section.
+        field: &'static str,
+        /// What it was.
+        value: String,
+        /// What it may be.
+        remedy: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it start at its own folder.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.into(), source })?;
+        Config::parse(&text, path)
+    }
+
+    /// Checks a configuration's text, which came from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let raw: RawConfig = toml::from_str(text).map_err(|e| syntax_error(path, text, &e))?;
+        Checker { path }.check(raw)
+    }
+}
+
+impl DecisionSettings {
+    /// The decision's parameters with the threshold in force: the configured one, or else `model_threshold`.
+    pub fn params(&self, model_threshold: f32) -> Result<DecisionParams, ConfigError> {
+        let threshold = self.threshold.unwrap_or(model_threshold);
+        let release_threshold = match self.release {
+            Release::Ratio(ratio) => threshold * ratio,
+            Release::Threshold(value) => value,
+        };
+        if release_threshold > threshold {
+            return Err(Checker { path: &self.file }.error(
+                "decision.release_threshold",
+                release_threshold,
+                format!("has to be at most the threshold, {threshold}"),
+            ));
+        }
+        Ok(DecisionParams { threshold, release_threshold, ..self.params })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    bundle: PathBuf,
+    #[serde(default)]
+    form: FormChoice,
+    source: RawSource,
+    #[serde(default)]
+    decision: RawDecision,
+    events: Option<RawEvents>,
+    snapshots: Option<RawSnapshots>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    replay: RawReplay,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReplay {
+    path: PathBuf,
+    fps: f64,
+    #[serde(default, rename = "loop")]
+    repeat: bool,
+    #[serde(default = "real")]
+    pace: Pace,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDecision {
+    threshold: Option<f32>,
+    window_frames: u32,
+    trigger_frames: u32,
+    release_ratio: Option<f32>,
+    release_threshold: Option<f32>,
+    cooldown_secs: f64,
+    update_interval_secs: f64,
+    max_gap_secs: Option<f64>,
+}
+
+impl Default for RawDecision {
+    fn default() -> RawDecision {
+        RawDecision {
+            threshold: None,
+            window_frames: 5,
+            trigger_frames: 3,
+            release_ratio: None,
+            release_threshold: None,
+            cooldown_secs: 10.0,
+            update_interval_secs: 5.0,
+            max_gap_secs: None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvents {
+    log: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSnapshots {
+    dir: PathBuf,
+    #[serde(default = "default_max_bytes")]
+    max_bytes: u64,
+    #[serde(default = "default_jpeg_quality")]
+    jpeg_quality: u8,
+}
+
+const DEFAULT_RELEASE_RATIO: f32 = 0.9;
+
+fn real() -> Pace {
+    Pace::Real
+}
+
+fn default_max_bytes() -> u64 {
+    500_000_000
+}
+
+fn default_jpeg_quality() -> u8 {
+    85
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn check(&self, raw: RawConfig) -> Result<Config, ConfigError> {
+        let bundle = self.complete(&raw.bundle);
+        if !bundle.is_file() {
+            let remedy = "no such file; give the .salad file that the trainer exported".to_owned();
+            return Err(self.error("bundle", bundle.display(), remedy));
+        }
+        let RawReplay { path, fps, repeat, pace } = raw.source.replay;
+        let path = self.complete(&path);
+        if !path.exists() {
+            let remedy = "not there; give a folder of images or a video".to_owned();
+            return Err(self.error("source.replay.path", path.display(), remedy));
+        }
+        if !(0.001..=1000.0).contains(&fps) {
+            return Err(self.error("source.replay.fps", fps, "has to be from 0.001 to 1000".to_owned()));
+        }
+        let snapshots = raw.snapshots.map(|raw| self.snapshots(&raw)).transpose()?;
+        Ok(Config {
+            bundle,
+            form: raw.form,
+            replay: ReplaySpec { path, fps, repeat },
+            pace,
+            decision: self.decision(&raw.decision, fps)?,
+            event_log: raw.events.map(|events| self.complete(&events.log)),
+            snapshots,
+        })
+    }
+
+    fn decision(&self, raw: &RawDecision, fps: f64) -> Result<DecisionSettings, ConfigError> {
+        let (n, k) = (raw.window_frames, raw.trigger_frames);
+        if !(1..=10_000).contains(&n) {
+            return Err(self.error("decision.window_frames", n, "has to be from 1 to 10000".to_owned()));
+        }
+        if !(1..=n).contains(&k) {
+            let remedy = format!("has to be from 1 to window_frames, which is {n}");
+            return Err(self.error("decision.trigger_frames", k, remedy));
+        }
+        if let Some(threshold) = raw.threshold.filter(|t| !t.is_finite()) {
+            return Err(self.error("decision.threshold", threshold, "has to be a finite number".to_owned()));
+        }
+        let release = match (raw.release_ratio, raw.release_threshold) {
+            (Some(ratio), Some(_)) => {
+                let remedy = "stands beside release_threshold; keep one of the two".to_owned();
+                return Err(self.error("decision.release_ratio", ratio, remedy));
+            }
+            (Some(ratio), None) if !(0.0..=1.0).contains(&ratio) => {
+                return Err(self.error("decision.release_ratio", ratio, "has to be from 0 to 1".to_owned()));
+            }
+            (None, Some(value)) if !value.is_finite() => {
+                return Err(self.error("decision.release_threshold", value, "has to be a finite number".to_owned()));
+            }
+            (None, Some(value)) => Release::Threshold(value),
+            (ratio, None) => Release::Ratio(ratio.unwrap_or(DEFAULT_RELEASE_RATIO)),
+        };
+        // A source that misses a frame now and then, or is a slow one, has no gap.
+        let max_gap_secs = raw.max_gap_secs.unwrap_or((10.0 / fps).max(10.0));
+        Ok(DecisionSettings {
+            threshold: raw.threshold,
+            release,
+            params: DecisionParams {
+                threshold: 0.0,
+                release_threshold: 0.0,
+                window_frames: n as usize,
+                trigger_frames: k as usize,
+                cooldown: self.duration("decision.cooldown_secs", raw.cooldown_secs)?,
+                update_interval: self.duration("decision.update_interval_secs", raw.update_interval_secs)?,
+                max_gap: self.duration("decision.max_gap_secs", max_gap_secs)?,
+            },
+            file: self.path.into(),
+        })
+    }
+
+    fn snapshots(&self, raw: &RawSnapshots) -> Result<SnapshotSettings, ConfigError> {
+        if raw.max_bytes == 0 {
+            let remedy = "has to be at least 1; leave [snapshots] out to have none".to_owned();
+            return Err(self.error("snapshots.max_bytes", raw.max_bytes, remedy));
+        }
+        if !(1..=100).contains(&raw.jpeg_quality) {
+            return Err(self.error("snapshots.jpeg_quality", raw.jpeg_quality, "has to be from 1 to 100".to_owned()));
+        }
+        let dir = self.complete(&raw.dir);
+        Ok(SnapshotSettings { dir, max_bytes: raw.max_bytes, jpeg_quality: raw.jpeg_quality })
+    }
+
+    fn duration(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+        const YEAR_SECS: f64 = 366.0 * 86_400.0;
+        if !(0.0..=YEAR_SECS).contains(&secs) {
+            return Err(self.error(field, secs, "has to be from 0 to 31622400 (a year)".to_owned()));
+        }
+        Ok(Duration::from_secs_f64(secs))
+    }
+
+    fn complete(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    fn error(&self, field: &'static str, value: impl std::fmt::Display, remedy: String) -> ConfigError {
+        ConfigError::Value { path: self.path.into(), field, value: value.to_string(), remedy }
+    }
+}
+
+/// toml's own message is a drawing of several lines; this is the same on one.
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map(|span| span.start.min(text.len()));
+    let place = start.and_then(|start| {
+        let number = text.get(..start)?.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1)?.trim();
+        Some(format!(":{number}: `{line}`"))
+    });
+    let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    ConfigError::Syntax { path: path.into(), place: place.unwrap_or_default(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder with what the smallest configuration needs, and that configuration.
+    fn folder() -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("m.salad"), "x").unwrap();
+        fs::create_dir(dir.path().join("frames")).unwrap();
+        let text = "bundle = \"m.salad\"\n[source]\nreplay = { path = \"frames\", fps = 5 }\n";
+        (dir, text.to_owned())
+    }
+
+    fn error_of(change: impl Fn(String) -> String) -> String {
+        let (dir, text) = folder();
+        Config::parse(&change(text), &dir.path().join("edge.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_smallest_configuration_gets_the_defaults() {
+        let (dir, text) = folder();
+        let config = Config::parse(&text, &dir.path().join("edge.toml")).unwrap();
+        assert_eq!(config.bundle, dir.path().join("m.salad"));
+        assert_eq!(config.form, FormChoice::Auto);
+        assert_eq!((config.pace, config.replay.repeat), (Pace::Real, false));
+        let params = config.decision.params(0.5).unwrap();
+        assert_eq!((params.window_frames, params.trigger_frames), (5, 3));
+        assert_eq!((params.threshold, params.release_threshold), (0.5, 0.45));
+        assert_eq!((params.cooldown.as_secs(), params.max_gap.as_secs()), (10, 10));
+        assert!(config.event_log.is_none() && config.snapshots.is_none());
+    }
+
+    #[test]
+    fn the_packaged_example_is_a_whole_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = include_str!("../packaging/edge.toml");
+        fs::write(dir.path().join("model.salad"), "x").unwrap();
+        fs::create_dir(dir.path().join("frames")).unwrap();
+        let config = Config::parse(text, &dir.path().join("edge.toml")).unwrap();
+        assert!(config.event_log.is_some() && config.snapshots.is_some());
+        // Each setting that is commented out is another choice, and taken too.
+        let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned()).filter(|key| !key.contains(' '));
+        let choices = text.lines().filter_map(|line| line.strip_prefix("# ").filter(|choice| key(choice).is_some()));
+        let mut tried = Vec::new();
+        for choice in choices {
+            let key_of_choice = key(choice).unwrap();
+            let other = if key_of_choice == "release_threshold" { "release_ratio" } else { &key_of_choice };
+            let kept = |line: &&str| key(line).is_none_or(|k| k != other);
+            let with = |line| if line == format!("# {choice}") { choice } else { line };
+            let lines: Vec<&str> = text.lines().filter(kept).map(with).collect();
+            Config::parse(&lines.join("\n"), &dir.path().join("edge.toml")).unwrap();
+            tried.push(key_of_choice);
+        }
+        assert_eq!(tried, ["form", "form", "threshold", "release_threshold", "max_gap_secs"]);
+    }
+
+    #[test]
+    fn a_key_or_a_type_that_does_not_belong_there_is_named_with_its_line() {
+        let error = error_of(|t| t + "[decision]\nwindow_frame = 3\n");
+        assert!(error.contains("edge.toml:5: `window_frame = 3`") && error.contains("window_frames"), "{error}");
+        let error = error_of(|t| t + "[decision]\nwindow_frames = \"five\"\n");
+        assert!(error.contains(":5: `window_frames = \"five\"`") && error.contains("invalid type"), "{error}");
+        let error = error_of(|t| t.replace("bundle", "bundel"));
+        assert!(error.contains("bundel"), "{error}");
+        assert!(error_of(|t| t.replace("fps = 5", "fps = 5, pace = \"slow\"")).contains("`real` or `fast`"));
+        assert!(error_of(|t| t + "[").contains("edge.toml:4"));
+        assert!(!error_of(|t| t + "[decision]\nö = \"\u{1}").contains('\n'));
+    }
+
+    #[test]
+    fn values_out_of_range_are_named_with_the_remedy() {
+        let cases = [
+            ("window_frames = 0", "decision.window_frames = 0"),
+            ("trigger_frames = 6", "decision.trigger_frames = 6: has to be from 1 to window_frames, which is 5"),
+            ("threshold = nan", "decision.threshold = NaN"),
+            ("release_ratio = 1.5", "decision.release_ratio = 1.5"),
+            ("release_ratio = 0.5\nrelease_threshold = 0.1", "keep one of the two"),
+            ("release_threshold = inf", "decision.release_threshold = inf"),
+            ("cooldown_secs = -1", "decision.cooldown_secs = -1"),
+            ("update_interval_secs = inf", "decision.update_interval_secs = inf"),
+        ];
+        for (line, expected) in cases {
+            let error = error_of(|t| format!("{t}[decision]\n{line}\n"));
+            assert!(error.contains("edge.toml: ") && error.contains(expected), "{line}: {error}");
+        }
+        assert!(error_of(|t| t.replace("= 5", "= 0")).contains("source.replay.fps = 0"));
+        assert!(error_of(|t| t.replace("m.salad", "none.salad")).contains("none.salad: no such file"));
+        assert!(error_of(|t| t.replace("frames", "none")).contains("source.replay.path"));
+        let snapshots = |line: &str| error_of(|t| format!("{t}[snapshots]\ndir = \"s\"\n{line}\n"));
+        assert!(snapshots("max_bytes = 0").contains("snapshots.max_bytes = 0"));
+        assert!(snapshots("jpeg_quality = 101").contains("snapshots.jpeg_quality = 101"));
+    }
+
+    #[test]
+    fn the_release_threshold_is_held_against_the_threshold_in_force() {
+        let (dir, text) = folder();
+        let path = dir.path().join("edge.toml");
+        let config = Config::parse(&format!("{text}[decision]\nrelease_threshold = 0.3\n"), &path).unwrap();
+        assert_eq!(config.decision.params(0.4).unwrap().release_threshold, 0.3);
+        let error = config.decision.params(0.2).unwrap_err().to_string();
+        assert!(error.contains("decision.release_threshold = 0.3") && error.contains("0.2"), "{error}");
+        let config = Config::parse(&format!("{text}[decision]\nthreshold = 0.7\n"), &path).unwrap();
+        assert_eq!(config.decision.params(0.4).unwrap().threshold, 0.7);
+    }
+
+    #[test]
+    fn a_missing_configuration_is_named() {
+        assert!(Config::read(Path::new("none.toml")).unwrap_err().to_string().contains("none.toml"));
+    }
+}

@@ -1,0 +1,312 @@
+//! The encoder on the device: an ONNX part of a bundle, run by tract. The only place that names tract.
+
+use salad_shared::bundle::Bundle;
+use salad_shared::manifest::Form;
+use salad_shared::preprocess::InputSpec;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
+
+type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
+type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
+
+/// How far the length of an embedding may lie from 1.
+const LENGTH_TOLERANCE: f32 = 0.01;
+
+/// Why an encoder cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncoderError {
+    /// The graph takes or gives something other than the manifest says.
+    #[error(
+        "{part}: {what} is {has}, and manifest.json says {says}: the bundle's parts come from different models; \
+         export the bundle again"
+    )]
+    Mismatch {
+        /// The bundle's part.
+        part: &'static str,
+        /// Its input or its output.
+        what: &'static str,
+        /// What the graph has.
+        has: String,
+        /// What the manifest asks for.
+        says: String,
+    },
+    /// It is not ONNX, or not ONNX that can be run.
+    #[error("{part}: cannot be used as an encoder: {problem}; export the bundle again")]
+    Unusable {
+        /// The bundle's part.
+        part: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One frame could not be encoded.
+    #[error("{part}: a frame could not be encoded: {problem}")]
+    Frame {
+        /// The bundle's part.
+        part: &'static str,
+        /// What went wrong.
+        problem: String,
+    },
+}
+
+/// An encoder that is checked and planned, for any number of threads to take an [`Encoder`] from.
+#[derive(Debug, Clone)]
+pub struct EncoderPlan {
+    part: &'static str,
+    plan: Arc<Plan>,
+    input: InputSpec,
+    embedding_dim: usize,
+}
+
+impl EncoderPlan {
+    /// Loads one form of a bundle's encoder, checks its input \[1, channels, height, width\] and output \[1, d\] against
+    /// the manifest, plans it, and lets it encode one made-up picture.
+    pub fn load(bundle: &Bundle, form: Form) -> Result<EncoderPlan, EncoderError> {
+        let (part, onnx) = match form {
+            Form::F32 => ("encoder.onnx", &bundle.encoder_f32),
+            Form::Int8 => ("encoder.int8.onnx", &bundle.encoder_int8),
+        };
+        let input = bundle.manifest.input.clone();
+        let embedding_dim = bundle.manifest.encoder.embedding_dim as usize;
+        let unusable = |problem| EncoderError::Unusable { part, problem };
+        let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx.as_slice())).map_err(unusable)?;
+        check_input(part, &proto, &input)?;
+        let model = guarded(|| tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()).map_err(unusable)?;
+        check_output(part, &model, embedding_dim)?;
+        let plan = guarded(|| SimplePlan::new(model.into_optimized()?)).map_err(unusable)?;
+        let plan = EncoderPlan { part, plan, input, embedding_dim };
+        let probe: Vec<f32> = (0..plan.input.len()).map(|i| ((i * 7919) % 511) as f32 / 255.0 - 1.0).collect();
+        plan.encoder()?.encode(&probe).map_err(|e| match e {
+            EncoderError::Frame { part, problem } => EncoderError::Unusable { part, problem },
+            other => other,
+        })?;
+        Ok(plan)
+    }
+
+    /// An encoder of one's own, for one thread; the weights stay shared.
+    pub fn encoder(&self) -> Result<Encoder, EncoderError> {
+        let state = self.spawn().map_err(|problem| EncoderError::Unusable { part: self.part, problem })?;
+        Ok(Encoder { plan: self.clone(), state })
+    }
+
+    fn spawn(&self) -> Result<State, String> {
+        guarded(|| self.plan.spawn())
+    }
+}
+
+/// Encodes one frame after another; its buffers and its plan are kept between frames.
+#[derive(Debug)]
+pub struct Encoder {
+    plan: EncoderPlan,
+    state: State,
+}
+
+impl Encoder {
+    /// The encoder of one form of a bundle; see [`EncoderPlan::load`].
+    pub fn new(bundle: &Bundle, form: Form) -> Result<Encoder, EncoderError> {
+        EncoderPlan::load(bundle, form)?.encoder()
+    }
+
+    /// The embedding \[d\], of unit length, of `input` \[channels, height, width\] as the preprocessor makes it. An input
+    /// of another length and an output that is not finite or not of unit length are errors; the encoder stays usable.
+    pub fn encode(&mut self, input: &[f32]) -> Result<Vec<f32>, EncoderError> {
+        let part = self.plan.part;
+        let result = self.run(input).and_then(|z| check_embedding(&z, self.plan.embedding_dim).map(|()| z));
+        result.map_err(|problem| EncoderError::Frame { part, problem })
+    }
+
+    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
+        let spec = &self.plan.input;
+        if input.len() != spec.len() {
+            return Err(format!("{} input values, and the network takes {}", input.len(), spec.len()));
+        }
+        let shape = [1, spec.channels as usize, spec.height as usize, spec.width as usize];
+        let state = &mut self.state;
+        let result = guarded(|| {
+            let output = state.run(tvec!(Tensor::from_shape(&shape, input)?.into()))?;
+            let embedding =
+                output.first().map(|z| Ok::<_, TractError>(z.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()));
+            embedding.unwrap_or_else(|| Ok(Vec::new()))
+        });
+        if result.is_err() {
+            // What a run that failed leaves in the state must not reach the next frame.
+            self.state = self.plan.spawn()?;
+        }
+        result
+    }
+}
+
+/// Refuses an embedding that similarities cannot be taken of. The zero vector passes: nothing could be made of the frame,
+/// which is for the score to say, not for the frame to be dropped.
+fn check_embedding(z: &[f32], embedding_dim: usize) -> Result<(), String> {
+    if z.len() != embedding_dim {
+        return Err(format!("its output has {} values where {embedding_dim} are due", z.len()));
+    }
+    let length = z.iter().map(|v| v * v).sum::<f32>().sqrt();
+    if !length.is_finite() {
+        return Err("its output is not finite".to_owned());
+    }
+    if (length - 1.0).abs() > LENGTH_TOLERANCE && length > LENGTH_TOLERANCE {
+        return Err(format!("its output has length {length} where a unit vector is due"));
+    }
+    Ok(())
+}
+
+fn check_input(part: &'static str, proto: &pb::ModelProto, spec: &InputSpec) -> Result<(), EncoderError> {
+    let unusable = |problem: String| EncoderError::Unusable { part, problem };
+    let graph = proto.graph.as_ref().ok_or_else(|| unusable("it has no graph".to_owned()))?;
+    // Old exporters list the weights among the inputs too.
+    let mut inputs = graph.input.iter().filter(|i| !graph.initializer.iter().any(|w| w.name == i.name));
+    let (Some(input), None) = (inputs.next(), inputs.next()) else {
+        return Err(unusable("it does not have exactly one input".to_owned()));
+    };
+    let says = [1, i64::from(spec.channels), i64::from(spec.height), i64::from(spec.width)];
+    let declared = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let (elements, dims) = match declared {
+        Some(pb::type_proto::Value::TensorType(t)) => (t.elem_type, dims(t)),
+        None => return Err(unusable(format!("its input {} has no type", input.name))),
+    };
+    if elements == pb::tensor_proto::DataType::Float as i32 && dims.iter().eq(says.map(Some).iter()) {
+        return Ok(());
+    }
+    let element = pb::tensor_proto::DataType::try_from(elements).map_or("unknown", |t| t.as_str_name());
+    let has = dims.iter().map(|d| d.map_or("?".to_owned(), |d| d.to_string())).collect::<Vec<_>>().join(", ");
+    Err(EncoderError::Mismatch {
+        part,
+        what: "its input",
+        has: format!("{element} [{has}]"),
+        says: format!("FLOAT {says:?}"),
+    })
+}
+
+/// A tensor's declared dimensions; `None` for one that is symbolic or left open.
+fn dims(tensor: &pb::type_proto::Tensor) -> Vec<Option<i64>> {
+    use pb::tensor_shape_proto::dimension::Value;
+    let dims = tensor.shape.iter().flat_map(|s| &s.dim);
+    dims.map(|d| if let Some(Value::DimValue(v)) = d.value { Some(v) } else { None }).collect()
+}
+
+fn check_output(part: &'static str, model: &TypedModel, embedding_dim: usize) -> Result<(), EncoderError> {
+    let has = match model.outputs.as_slice() {
+        [output] => model.outlet_fact(*output).cloned().map_err(|e| format!("{e:#}")),
+        several => Err(format!("it has {} outputs where one is due", several.len())),
+    };
+    let has = has.map_err(|problem| EncoderError::Unusable { part, problem })?;
+    if has.datum_type == f32::datum_type() && has.shape.as_concrete() == Some(&[1, embedding_dim]) {
+        return Ok(());
+    }
+    let shape = has.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(EncoderError::Mismatch {
+        part,
+        what: "its output",
+        has: format!("{:?} [{shape}]", has.datum_type),
+        says: format!("F32 [1, {embedding_dim}]"),
+    })
+}
+
+/// Runs tract code on a graph that nobody vouches for: where tract panics over it, that is an error like any other, and
+/// nothing about it reaches standard error.
+fn guarded<T>(run: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+    static QUIET_HOOK: Once = Once::new();
+    thread_local!(static GUARDED: Cell<bool> = const { Cell::new(false) });
+    QUIET_HOOK.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                hook(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(false);
+    match result {
+        Ok(result) => result.map_err(|e| one_line(&format!("{e:#}"))),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(format!("its graph is inconsistent ({})", one_line(words.unwrap_or("no details"))))
+        }
+    }
+}
+
+/// An error's words on one line, and not more of them than a person would read.
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > 300 { line.chars().take(300).chain("...".chars()).collect() } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::{Net, bundle};
+
+    #[test]
+    fn both_forms_give_a_unit_vector_and_repeat_it() {
+        let bundle = bundle();
+        for form in [Form::F32, Form::Int8] {
+            let mut encoder = Encoder::new(&bundle, form).unwrap();
+            let input: Vec<f32> = (0..3 * 16 * 16).map(|i| (i % 7) as f32 / 7.0).collect();
+            let first = encoder.encode(&input).unwrap();
+            assert!((first.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+            encoder.encode(&vec![0.5; 3 * 16 * 16]).unwrap();
+            assert_eq!(encoder.encode(&input).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn an_input_of_another_length_and_a_result_that_is_not_finite_are_errors() {
+        let mut encoder = Encoder::new(&bundle(), Form::F32).unwrap();
+        assert!(encoder.encode(&[0.0; 5]).unwrap_err().to_string().contains("5 input values"));
+        let error = encoder.encode(&[f32::NAN; 3 * 16 * 16]).unwrap_err();
+        assert!(error.to_string().contains("not finite"), "{error}");
+        assert!(encoder.encode(&[0.25; 3 * 16 * 16]).is_ok());
+    }
+
+    #[test]
+    fn the_onnx_of_another_network_is_named_with_what_it_has() {
+        let mut other = bundle();
+        other.encoder_f32 = Net { size: 32, ..Net::default() }.onnx();
+        let error = EncoderPlan::load(&other, Form::F32).unwrap_err().to_string();
+        assert!(error.contains("encoder.onnx") && error.contains("[1, 3, 32, 32]") && error.contains("[1, 3, 16, 16]"));
+        assert!(EncoderPlan::load(&other, Form::Int8).is_ok());
+
+        other.encoder_int8 = Net { dim: 5, ..Net::default() }.onnx();
+        let error = EncoderPlan::load(&other, Form::Int8).unwrap_err().to_string();
+        assert!(error.contains("encoder.int8.onnx") && error.contains("[1, 5]") && error.contains("[1, 4]"), "{error}");
+    }
+
+    #[test]
+    fn a_graph_without_unit_length_is_refused_when_it_is_loaded() {
+        let mut bundle = bundle();
+        bundle.encoder_f32 = Net { normalised: false, ..Net::default() }.onnx();
+        let error = EncoderPlan::load(&bundle, Form::F32).unwrap_err();
+        assert!(matches!(error, EncoderError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains("unit vector"), "{error}");
+    }
+
+    #[test]
+    fn damaged_onnx_is_an_error_and_never_a_panic() {
+        let mut bundle = bundle();
+        let good = bundle.encoder_f32.clone();
+        // Most of the file is weights; what is around them is flipped densely.
+        let places = (0..good.len()).filter(|i| *i < 300 || *i + 500 > good.len() || i % 101 == 0);
+        let mut panics = 0;
+        for (i, bit) in places.flat_map(|i| [0, 2, 5].map(|b| (i, b))) {
+            bundle.encoder_f32 = good.clone();
+            bundle.encoder_f32[i] ^= 1 << bit;
+            // A flipped bit in a weight may pass; what matters is that each is answered.
+            if let Err(error) = EncoderPlan::load(&bundle, Form::F32) {
+                assert!(error.to_string().contains("encoder.onnx"), "{error}");
+                panics += u32::from(error.to_string().contains("its graph is inconsistent"));
+            }
+        }
+        assert!(panics > 0, "tract answers them all by itself: then the guard against its panics can go");
+        for cut in (0..good.len()).step_by(5) {
+            bundle.encoder_f32 = good[..cut].to_vec();
+            assert!(EncoderPlan::load(&bundle, Form::F32).is_err(), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The way of a frame, from the source to the sinks.
+
+use crate::clock::Moment;
+use crate::decision::{Change, Decision};
+use crate::encoder::{Encoder, EncoderError};
+use crate::event::{EndReason, Event, EventKind, Nearest, nearest, new_id};
+use crate::sinks::Sinks;
+use crate::source::{Captured, Next, Source, SourceError};
+use salad_shared::bank::Bank;
+use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
+use salad_shared::score::ScoreSpec;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a source is waited for before the pipeline looks whether it is to stop.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Why a pipeline ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The lines for each frame cannot be written.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Frames scored.
+    pub frames: u64,
+    /// Frames that could not be used.
+    pub skipped: u64,
+    /// Scored frames over the threshold.
+    pub anomalous: u64,
+    /// Events that began.
+    pub events: u64,
+}
+
+/// The pipeline of one run.
+pub struct Pipeline<'s, 'o> {
+    scorer: Scorer,
+    decision: Decision,
+    sinks: &'s mut Sinks,
+    frame_lines: Option<&'o mut dyn Write>,
+    open: Option<OpenEvent>,
+    peak: Option<Peak>,
+    last_frame: Option<Moment>,
+    summary: Summary,
+}
+
+impl<'s, 'o> Pipeline<'s, 'o> {
+    /// `frame_lines` gets a JSON line for each scored frame.
+    pub fn new(
+        scorer: Scorer,
+        decision: Decision,
+        sinks: &'s mut Sinks,
+        frame_lines: Option<&'o mut dyn Write>,
+    ) -> Pipeline<'s, 'o> {
+        let summary = Summary::default();
+        Pipeline { scorer, decision, sinks, frame_lines, open: None, peak: None, last_frame: None, summary }
+    }
+
+    /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
+    /// ended, after an error too.
+    pub fn run(mut self, source: &mut dyn Source, stop: &AtomicBool) -> (Summary, Result<(), PipelineError>) {
+        let (reason, result) = loop {
+            if stop.load(Ordering::Relaxed) {
+                break (EndReason::Shutdown, Ok(()));
+            }
+            match source.next(PATIENCE) {
+                Ok(Next::Frame(captured)) => match self.take(captured) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break (EndReason::Shutdown, Ok(())),
+                    Err(error) => break (EndReason::Shutdown, Err(PipelineError::Output(error))),
+                },
+                Ok(Next::Bad { name, problem }) => self.skip(&name, &problem),
+                Ok(Next::Nothing) => {}
+                Ok(Next::Ended) => break (EndReason::SourceEnded, Ok(())),
+                Err(error) => break (EndReason::SourceEnded, Err(error.into())),
+            }
+        };
+        if let Some(at) = self.last_frame.filter(|_| self.decision.close()) {
+            self.tell(EventKind::End, at, Some(reason));
+        }
+        (self.summary, result)
+    }
+
+    /// One frame: score, decision, event, sinks. Only the frame lines can fail.
+    fn take(&mut self, captured: Captured) -> io::Result<()> {
+        let Captured { frame, name, at } = captured;
+        let scored = match self.scorer.score(&frame) {
+            Ok(scored) => scored,
+            Err(error) => {
+                self.skip(&name, &error.to_string());
+                return Ok(());
+            }
+        };
+        let step = self.decision.step(scored.score, at.elapsed);
+        self.summary.frames += 1;
+        self.summary.anomalous += u64::from(step.over);
+        self.last_frame = Some(at);
+
+        let line =
+            FrameLine { time: at.wall, frame: name.clone(), score: scored.score, anomalous: step.over, event: None };
+        if step.peak {
+            let Scored { score, nearest } = scored;
+            self.peak = Some(Peak { frame, name, at, score, nearest, snapshot: None });
+        }
+        match step.change {
+            Some(Change::Open) => {
+                self.summary.events += 1;
+                self.open = Some(OpenEvent { id: new_id(at.wall), started: at });
+                self.tell(EventKind::New, at, None);
+            }
+            Some(Change::Update) => self.tell(EventKind::Update, at, None),
+            Some(Change::End) => self.tell(EventKind::End, at, Some(EndReason::Calm)),
+            None => {}
+        }
+        self.print(line)
+    }
+
+    /// Tells the sinks about the open event, with the picture of its peak.
+    fn tell(&mut self, kind: EventKind, at: Moment, reason: Option<EndReason>) {
+        let (Some(open), Some(peak)) = (&self.open, &mut self.peak) else { return };
+        if peak.snapshot.is_none() {
+            peak.snapshot = self.sinks.picture(&open.id, &peak.frame, peak.nearest.first().map(|n| n.index));
+        }
+        self.sinks.send(&Event {
+            kind,
+            id: open.id.clone(),
+            time: at.wall,
+            started: open.started.wall,
+            top_score: peak.score,
+            top_time: peak.at.wall,
+            top_frame: peak.name.clone(),
+            threshold: self.decision.params().threshold,
+            nearest: peak.nearest.clone(),
+            snapshot: peak.snapshot.clone(),
+            reason,
+        });
+        if kind == EventKind::End {
+            (self.open, self.peak) = (None, None);
+        }
+    }
+
+    fn skip(&mut self, name: &str, problem: &str) {
+        self.summary.skipped += 1;
+        log::warn!("{name}: skipped: {problem}");
+    }
+
+    fn print(&mut self, mut line: FrameLine) -> io::Result<()> {
+        let Some(out) = &mut self.frame_lines else { return Ok(()) };
+        line.event = self.open.as_ref().map(|open| open.id.clone());
+        serde_json::to_writer(&mut *out, &line)?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+}
+
+/// Gives frames their scores; buffers are kept between frames.
+pub struct Scorer {
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+    bank: Arc<dyn Bank>,
+    spec: ScoreSpec,
+    input: Vec<f32>,
+}
+
+impl Scorer {
+    /// `encoder` and `bank` are of one form.
+    pub fn new(input: InputSpec, encoder: Encoder, bank: Arc<dyn Bank>, spec: ScoreSpec) -> Scorer {
+        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, input: Vec::new() }
+    }
+
+    /// Preprocesses and encodes a frame and holds its embedding against the prototypes.
+    pub fn score(&mut self, frame: &Frame) -> Result<Scored, EncoderError> {
+        self.preprocessor.run(frame, &mut self.input);
+        let embedding = self.encoder.encode(&self.input)?;
+        let (score, neighbours) = self.spec.score(self.bank.as_ref(), &embedding);
+        Ok(Scored { score, nearest: nearest(&neighbours) })
+    }
+}
+
+/// A frame's score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// In the units and range of the bundle's score; higher is more anomalous.
+    pub score: f32,
+    /// The nearest prototypes, most similar first.
+    pub nearest: Vec<Nearest>,
+}
+
+struct OpenEvent {
+    id: String,
+    started: Moment,
+}
+
+/// The frame with the highest score of an event, or of what may become one.
+struct Peak {
+    frame: Frame,
+    name: String,
+    at: Moment,
+    score: f32,
+    nearest: Vec<Nearest>,
+    snapshot: Option<std::path::PathBuf>,
+}
+
+/// What `--json` prints for a frame.
+#[derive(Serialize)]
+struct FrameLine {
+    time: jiff::Timestamp,
+    frame: String,
+    score: f32,
+    anomalous: bool,
+    event: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimulatedClock;
+    use crate::config::SnapshotSettings;
+    use crate::decision::DecisionParams;
+    use crate::model::{FormChoice, Model};
+    use crate::sinks::snapshot::Snapshots;
+    use crate::source::replay::{Replay, ReplaySpec};
+    use crate::store::EventLog;
+    use crate::support::{bundle, write_frames};
+    use std::path::Path;
+
+    /// 2 of 3 at one frame a second.
+    fn decision(threshold: f32) -> Decision {
+        Decision::new(DecisionParams {
+            threshold,
+            release_threshold: threshold,
+            window_frames: 3,
+            trigger_frames: 2,
+            cooldown: Duration::from_secs(2),
+            update_interval: Duration::from_secs(1),
+            max_gap: Duration::from_secs(30),
+        })
+    }
+
+    struct Ran {
+        summary: Summary,
+        events: Vec<Event>,
+        lines: Vec<serde_json::Value>,
+        losses: Vec<String>,
+    }
+
+    /// Plays the frames in `dir/frames` and writes log and snapshots to `dir`.
+    fn run(dir: &Path, log: &Path, stop: bool) -> Ran {
+        let model = Model::load(&bundle(), FormChoice::F32).unwrap();
+        let clock = Arc::new(SimulatedClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+        let spec = ReplaySpec { path: dir.join("frames"), fps: 1.0, repeat: false };
+        let mut source = Replay::open(spec, clock).unwrap();
+        let settings = SnapshotSettings { dir: dir.join("snapshots"), max_bytes: 1 << 20, jpeg_quality: 90 };
+        let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
+        let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
+        let mut lines = Vec::new();
+        let scorer = model.scorer().unwrap();
+        let pipeline = Pipeline::new(scorer, decision(model.threshold), &mut sinks, Some(&mut lines));
+        let (summary, result) = pipeline.run(&mut source, &AtomicBool::new(stop));
+        result.unwrap();
+        fn read<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
+            text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+        }
+        let events = if log.starts_with(dir) { read(&std::fs::read_to_string(log).unwrap()) } else { Vec::new() };
+        Ran { summary, events, lines: read(std::str::from_utf8(&lines).unwrap()), losses: sinks.losses() }
+    }
+
+    #[test]
+    fn frames_become_events_in_the_log_and_on_pictures() {
+        let dir = tempfile::tempdir().unwrap();
+        let (f, t) = (false, true);
+        // An event from 2 s (opened with the second of two) to 5 s, another that is open at the end.
+        write_frames(&dir.path().join("frames"), &[f, t, t, f, f, f, f, f, t, t]);
+        let ran = run(dir.path(), &dir.path().join("events.jsonl"), false);
+        assert_eq!(ran.summary, Summary { frames: 10, skipped: 0, anomalous: 4, events: 2 });
+        let told: Vec<_> = ran.events.iter().map(|e| (e.kind, e.reason, e.time.to_string())).collect();
+        let at = |second: u32| format!("2026-01-01T00:00:0{second}Z");
+        let expected = [
+            (EventKind::New, None, at(2)),
+            (EventKind::End, Some(EndReason::Calm), at(5)),
+            (EventKind::New, None, at(9)),
+            (EventKind::End, Some(EndReason::SourceEnded), at(9)),
+        ];
+        assert_eq!(told, expected);
+        let first = &ran.events[0];
+        assert_eq!(first.id, ran.events[1].id);
+        assert!(ran.events[2].id > first.id);
+        // Equal scores: the first frame over the threshold is the peak, and it precedes the event's start.
+        assert!(first.top_frame.ends_with("0001.jpg"));
+        assert_eq!((first.top_time.to_string(), first.started.to_string()), (at(1), at(2)));
+        assert!(first.top_score > first.threshold && first.nearest.len() == 2);
+        let picture = Frame::decode(&std::fs::read(first.snapshot.as_ref().unwrap()).unwrap()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (24 + 4 + 24, 24));
+        let with_event: Vec<bool> = ran.lines.iter().map(|l| l["event"].is_string()).collect();
+        assert_eq!(with_event, [f, f, t, t, t, f, f, f, f, t]);
+        assert_eq!(ran.lines[1]["anomalous"], true);
+        assert!(ran.losses.is_empty());
+    }
+
+    #[test]
+    fn a_torn_frame_is_skipped_and_a_full_disk_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        write_frames(&dir.path().join("frames"), &[true; 5]);
+        let torn = dir.path().join("frames/0002.jpg");
+        let bytes = std::fs::read(&torn).unwrap();
+        std::fs::write(&torn, &bytes[..bytes.len() / 3]).unwrap();
+        let ran = run(dir.path(), Path::new("/dev/full"), false);
+        assert_eq!(ran.summary, Summary { frames: 4, skipped: 1, anomalous: 4, events: 1 });
+        assert_eq!(ran.losses, ["event log /dev/full: 2 of 2 writes were lost"]);
+        assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn told_to_stop_it_stops_before_the_next_frame() {
+        let dir = tempfile::tempdir().unwrap();
+        write_frames(&dir.path().join("frames"), &[true; 5]);
+        assert_eq!(run(dir.path(), &dir.path().join("events.jsonl"), true).summary, Summary::default());
+    }
+
+    /// Gives the frames it was made with, sets the stop flag with the last, and then fails.
+    struct Failing<'a> {
+        frames: Vec<Frame>,
+        taken: u32,
+        stop: Option<&'a AtomicBool>,
+    }
+
+    impl Source for Failing<'_> {
+        fn next(&mut self, _: Duration) -> Result<Next, SourceError> {
+            let Some(frame) = self.frames.pop() else { return Err(SourceError::Empty { path: "camera".into() }) };
+            if let Some(stop) = self.stop.filter(|_| self.frames.is_empty()) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            self.taken += 1;
+            let start = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+            let at = start.plus(Duration::from_secs(self.taken.into()));
+            Ok(Next::Frame(Captured { frame, name: "camera".into(), at }))
+        }
+    }
+
+    fn run_failing(stop_with_last: bool, lines: &mut dyn Write) -> (Vec<Event>, Result<(), PipelineError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None);
+        let model = Model::load(&bundle(), FormChoice::Int8).unwrap();
+        let pipeline = Pipeline::new(model.scorer().unwrap(), decision(0.1), &mut sinks, Some(lines));
+        let stop = AtomicBool::new(false);
+        let frames = vec![crate::support::anomalous_frame(); 3];
+        let mut source = Failing { frames, taken: 0, stop: stop_with_last.then_some(&stop) };
+        let (_, result) = pipeline.run(&mut source, &stop);
+        let text = std::fs::read_to_string(&path).unwrap();
+        (text.lines().map(|l| serde_json::from_str(l).unwrap()).collect(), result)
+    }
+
+    #[test]
+    fn an_open_event_is_ended_whatever_ends_the_run() {
+        let reasons = |events: &[Event]| events.iter().map(|e| e.reason).collect::<Vec<_>>();
+        let (events, result) = run_failing(false, &mut io::sink());
+        assert_eq!(reasons(&events), [None, Some(EndReason::SourceEnded)]);
+        assert!(matches!(result, Err(PipelineError::Source(_))));
+
+        let (events, result) = run_failing(true, &mut io::sink());
+        assert_eq!(reasons(&events), [None, Some(EndReason::Shutdown)]);
+        assert!(result.is_ok());
+
+        struct NobodyReads(u32);
+        impl Write for NobodyReads {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                self.0 += 1;
+                if self.0 > 1 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+            }
+        }
+        let (events, result) = run_failing(false, &mut NobodyReads(0));
+        assert_eq!(reasons(&events), [None, Some(EndReason::Shutdown)]);
+        assert!(result.is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! Where events go. A sink that fails is said once, counted, and tried again with the next event: it never stops the
+//! program.
+
+pub mod snapshot;
+
+use crate::event::Event;
+use crate::store::EventLog;
+use salad_shared::preprocess::Frame;
+use snapshot::Snapshots;
+use std::io;
+use std::path::PathBuf;
+
+/// The sinks of one run.
+#[derive(Debug)]
+pub struct Sinks {
+    log: Option<(EventLog, Health)>,
+    snapshots: Option<(Snapshots, Health)>,
+}
+
+impl Sinks {
+    /// Any sink may be absent.
+    pub fn new(log: Option<EventLog>, snapshots: Option<Snapshots>) -> Sinks {
+        let log = log.map(|log| {
+            let health = Health::new(format!("event log {}", log.path().display()));
+            (log, health)
+        });
+        let snapshots = snapshots.map(|snapshots| {
+            let health = Health::new(format!("snapshots in {}", snapshots.folder().display()));
+            (snapshots, health)
+        });
+        Sinks { log, snapshots }
+    }
+
+    /// Writes the picture of an event and says where it is.
+    pub fn picture(&mut self, event_id: &str, frame: &Frame, prototype: Option<usize>) -> Option<PathBuf> {
+        let (snapshots, health) = self.snapshots.as_mut()?;
+        let written = snapshots.write(event_id, frame, prototype);
+        health.note(written)
+    }
+
+    /// Sends out a message.
+    pub fn send(&mut self, event: &Event) {
+        log::info!("event {}: {:?}, top score {:.4}", event.id, event.kind, event.top_score);
+        if let Some((log, health)) = &mut self.log {
+            let appended = log.append(event);
+            health.note(appended);
+        }
+    }
+
+    /// One line for each sink that lost something.
+    pub fn losses(&self) -> Vec<String> {
+        let log = self.log.iter().map(|(_, health)| health);
+        let snapshots = self.snapshots.iter().map(|(_, health)| health);
+        log.chain(snapshots).filter_map(Health::losses).collect()
+    }
+}
+
+/// How a sink has done.
+#[derive(Debug)]
+struct Health {
+    what: String,
+    tried: u64,
+    failed: u64,
+    failing: bool,
+}
+
+impl Health {
+    fn new(what: String) -> Health {
+        Health { what, tried: 0, failed: 0, failing: false }
+    }
+
+    fn note<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        self.tried += 1;
+        match result {
+            Ok(value) => {
+                if std::mem::take(&mut self.failing) {
+                    log::info!("{}: can be written again", self.what);
+                }
+                Some(value)
+            }
+            Err(error) => {
+                self.failed += 1;
+                if !std::mem::replace(&mut self.failing, true) {
+                    log::error!("{}: cannot be written: {error}; going on without it", self.what);
+                }
+                None
+            }
+        }
+    }
+
+    fn losses(&self) -> Option<String> {
+        let Health { what, tried, failed, .. } = self;
+        (*failed > 0).then(|| format!("{what}: {failed} of {tried} writes were lost"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_counted_and_what_works_is_not_mentioned() {
+        let mut health = Health::new("log".into());
+        assert_eq!(health.note(Ok(3)), Some(3));
+        assert_eq!(health.losses(), None);
+        assert_eq!(health.note::<()>(Err(io::Error::other("full"))), None);
+        assert_eq!(health.note::<()>(Err(io::Error::other("full"))), None);
+        assert!(health.failing);
+        assert_eq!(health.note(Ok(4)), Some(4));
+        assert!(!health.failing);
+        assert_eq!(health.losses().unwrap(), "log: 2 of 4 writes were lost");
+    }
+}

@@ -1,0 +1,263 @@
+//! A video file's frames, decoded by an ffmpeg child.
+//!
+//! ffmpeg writes each frame as a binary PPM, raw RGB bytes behind a header with the size: so no second program has to be
+//! asked for it, rotation and a change of size inside the video are followed, and a lost byte cannot shift the picture
+//! unnoticed.
+
+use super::SourceError;
+use salad_shared::preprocess::{Frame, MAX_PIXELS};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Decoded frames that may wait to be taken.
+const FRAMES_AHEAD: usize = 2;
+
+/// How much of ffmpeg's last words is kept, bytes.
+const LAST_WORDS: usize = 2000;
+
+/// What a video has to say.
+#[derive(Debug)]
+pub enum VideoNext {
+    /// The next frame.
+    Frame(Frame),
+    /// Nothing within the timeout; ask again.
+    Nothing,
+    /// That was the last.
+    Ended,
+}
+
+/// A video that is being decoded. The child is ended when this is dropped.
+#[derive(Debug)]
+pub struct Video {
+    path: PathBuf,
+    child: Child,
+    frames: Option<Receiver<Result<Frame, String>>>,
+    reader: Option<JoinHandle<()>>,
+    last_words: Option<JoinHandle<String>>,
+    taken: u64,
+}
+
+impl Video {
+    /// Starts ffmpeg on the first video stream of a file. What is wrong with the file shows in [`next`](Video::next).
+    pub fn open(path: &Path) -> Result<Video, SourceError> {
+        let io = |source| SourceError::Io { path: path.into(), source };
+        std::fs::metadata(path).map_err(io)?;
+        let mut child = command(path).spawn().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => SourceError::NoFfmpeg { path: path.into() },
+            _ => io(e),
+        })?;
+        let (sender, receiver) = sync_channel(FRAMES_AHEAD);
+        let reader = child.stdout.take().map(|out| thread::spawn(move || send_frames(BufReader::new(out), &sender)));
+        let last_words = child.stderr.take().map(|err| thread::spawn(move || last_words(err)));
+        Ok(Video { path: path.into(), child, frames: Some(receiver), reader, last_words, taken: 0 })
+    }
+
+    /// The next frame in order, each exactly once, whatever rate the file gives.
+    pub fn next(&mut self, timeout: Duration) -> Result<VideoNext, SourceError> {
+        let received = self.frames.as_ref().map_or(Err(RecvTimeoutError::Disconnected), |f| f.recv_timeout(timeout));
+        match received {
+            Ok(Ok(frame)) => {
+                self.taken += 1;
+                Ok(VideoNext::Frame(frame))
+            }
+            Ok(Err(problem)) => Err(SourceError::Video { path: self.path.clone(), problem }),
+            Err(RecvTimeoutError::Timeout) => Ok(VideoNext::Nothing),
+            Err(RecvTimeoutError::Disconnected) => self.finish().map(|()| VideoNext::Ended),
+        }
+    }
+
+    /// After the last frame: what ffmpeg thought of it all.
+    fn finish(&mut self) -> Result<(), SourceError> {
+        let status = self.child.wait().map_err(|source| SourceError::Io { path: self.path.clone(), source })?;
+        let words = self.last_words.take().and_then(|w| w.join().ok()).unwrap_or_default();
+        if !status.success() {
+            let problem = if words.is_empty() { exit_words(status) } else { words };
+            return Err(SourceError::Video { path: self.path.clone(), problem });
+        }
+        if self.taken == 0 {
+            return Err(SourceError::Empty { path: self.path.clone() });
+        }
+        if !words.is_empty() {
+            log::warn!("{}: ffmpeg says: {words}", self.path.display());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Video {
+    fn drop(&mut self) {
+        // An error here means that the child has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // A reader that waits to hand over a frame goes on when there is nobody to take it.
+        drop(self.frames.take());
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if let Some(words) = self.last_words.take() {
+            let _ = words.join();
+        }
+    }
+}
+
+fn command(path: &Path) -> Command {
+    // The prefix keeps a file name from being taken for an option or for another protocol.
+    let mut input = OsString::from("file:");
+    input.push(path);
+    let mut command = Command::new("ffmpeg");
+    command
+        .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe", "-i"])
+        .arg(input)
+        .args([
+            "-map",
+            "0:v:0",
+            "-vsync",
+            "passthrough",
+            "-f",
+            "image2pipe",
+            "-c:v",
+            "ppm",
+            "-pix_fmt",
+            "rgb24",
+            "pipe:1",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A Ctrl-C in the terminal is for this program to act on, in its own order.
+        .process_group(0);
+    command
+}
+
+fn send_frames(mut stream: impl BufRead, frames: &SyncSender<Result<Frame, String>>) {
+    while let Some(frame) = read_ppm(&mut stream).transpose() {
+        let failed = frame.is_err();
+        if frames.send(frame).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// One binary PPM of 8 bits a channel, as ffmpeg writes it; `None` at the end of the stream.
+fn read_ppm(stream: &mut impl BufRead) -> Result<Option<Frame>, String> {
+    if stream.fill_buf().map_err(|e| e.to_string())?.is_empty() {
+        return Ok(None);
+    }
+    let mut line = || -> Result<String, String> {
+        let mut line = String::new();
+        stream.by_ref().take(32).read_line(&mut line).map_err(|e| e.to_string())?;
+        line.pop().filter(|&c| c == '\n').map(|_| line).ok_or_else(|| "its output is cut off in a header".to_owned())
+    };
+    let (magic, size, depth) = (line()?, line()?, line()?);
+    let sides = size.split_once(' ').and_then(|(w, h)| Some((w.parse::<u32>().ok()?, h.parse::<u32>().ok()?)));
+    let (Some((width, height)), "P6", "255") = (sides, magic.as_str(), depth.as_str()) else {
+        return Err(format!("its output is no RGB picture ({magic:?} {size:?} {depth:?})"));
+    };
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_PIXELS {
+        return Err(format!("{width} x {height} pixels: more than {MAX_PIXELS}"));
+    }
+    let mut rgb = vec![0; pixels as usize * 3];
+    stream.read_exact(&mut rgb).map_err(|_| "its output is cut off in a picture".to_owned())?;
+    Frame::new(width, height, rgb).map(Some).map_err(|e| e.to_string())
+}
+
+/// Reads to the end, so that the writer never waits, and keeps the end on one line.
+fn last_words(mut stream: impl Read) -> String {
+    let (mut kept, mut chunk) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = stream.read(&mut chunk) {
+        kept.extend_from_slice(&chunk[..n]);
+        kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+    }
+    String::from_utf8_lossy(&kept).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn exit_words(status: ExitStatus) -> String {
+    format!("it ended with {status} and said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A test video of ffmpeg's own, 64 x 48.
+    fn video(folder: &Path, name: &str, frames: u32) -> PathBuf {
+        let path = folder.join(name);
+        let made = Command::new("ffmpeg")
+            .args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=10"])
+            .args(["-frames:v", &frames.to_string(), "-c:v", "mpeg4", "-y"])
+            .arg(format!("file:{}", path.display()))
+            .status()
+            .unwrap();
+        assert!(made.success());
+        path
+    }
+
+    fn all(video: &mut Video) -> Result<Vec<Frame>, SourceError> {
+        let mut frames = Vec::new();
+        loop {
+            match video.next(Duration::from_secs(60))? {
+                VideoNext::Frame(frame) => frames.push(frame),
+                VideoNext::Nothing => panic!("ffmpeg hangs"),
+                VideoNext::Ended => return Ok(frames),
+            }
+        }
+    }
+
+    #[test]
+    fn each_frame_comes_once_in_its_own_size() {
+        let dir = tempfile::tempdir().unwrap();
+        // A name that a shell, an option parser or a URL parser would stumble over.
+        let path = video(dir.path(), "-i $(x): 'a'.avi", 7);
+        let frames = all(&mut Video::open(&path).unwrap()).unwrap();
+        assert_eq!(frames.len(), 7);
+        assert!(frames.iter().all(|f| (f.width(), f.height()) == (64, 48)));
+        assert_ne!(frames[0], frames[6]);
+    }
+
+    #[test]
+    fn what_is_no_video_gives_ffmpegs_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mp4");
+        std::fs::write(&path, vec![7; 5000]).unwrap();
+        let error = all(&mut Video::open(&path).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("a.mp4") && error.contains("Invalid data"), "{error}");
+        assert!(matches!(Video::open(&dir.path().join("none.mp4")), Err(SourceError::Io { .. })));
+    }
+
+    #[test]
+    fn a_video_dropped_halfway_leaves_no_child() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut video = Video::open(&video(dir.path(), "a.avi", 200)).unwrap();
+        assert!(matches!(video.next(Duration::from_secs(60)), Ok(VideoNext::Frame(_))));
+        let child = PathBuf::from(format!("/proc/{}", video.child.id()));
+        assert!(child.exists());
+        drop(video);
+        assert!(!child.exists());
+    }
+
+    #[test]
+    fn output_that_is_no_ppm_or_cut_off_is_an_error() {
+        let mut whole: &[u8] = b"P6\n1 2\n255\nabcdef";
+        assert_eq!(read_ppm(&mut whole).unwrap().unwrap().rgb(), b"abcdef");
+        assert!(read_ppm(&mut whole).unwrap().is_none());
+        for broken in [
+            "P5\n1 2\n255\nabcdef",
+            "P6\n1 2\n65535\nabcdef",
+            "P6\n1 2\n255\nabcde",
+            "P6\n1 2",
+            "P6\n0 2\n255\n",
+            "P6\n1\n255\nabcdef",
+            "P6\n999999 999999\n255\nabcdef",
+        ] {
+            assert!(read_ppm(&mut broken.as_bytes()).is_err(), "{broken:?}");
+        }
+        assert!(read_ppm(&mut [b'9'; 100].as_slice()).is_err());
+    }
+}

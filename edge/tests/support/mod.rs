@@ -1,0 +1,209 @@
+//! What tests need and no trainer is there to give: a tiny encoder written by hand, a bundle around it, and pictures.
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
+use ndarray::Array2;
+use prost::Message;
+use salad_shared::bank::FloatBank;
+use salad_shared::bundle::{Bundle, Calibration};
+use salad_shared::manifest::{
+    Agreement, BankInfo, EncoderInfo, FORMAT_NAME, FORMAT_VERSION, Form, Forms, Manifest, Provenance,
+};
+use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
+use salad_shared::score::{ScoreKind, ScoreSpec};
+use salad_shared::threshold::{FalseAlarmBudget, Threshold, ThresholdMethod};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tract_onnx::pb;
+
+/// A convolution over the whole input, d outputs, unit length: the smallest thing that is an encoder.
+pub struct Net {
+    /// Both sides of the input, pixels.
+    pub size: i64,
+    /// Length d of the embedding.
+    pub dim: i64,
+    /// Whether the output is scaled to unit length.
+    pub normalised: bool,
+}
+
+impl Default for Net {
+    fn default() -> Net {
+        Net { size: 16, dim: 4, normalised: true }
+    }
+}
+
+impl Net {
+    /// The ONNX file's bytes. Output j < 3 is the mean of channel j, output 3 a constant, any further ones 0.
+    pub fn onnx(&self) -> Vec<u8> {
+        let plane = (self.size * self.size) as usize;
+        let weight = |j: usize, c: usize| if j == c { 1.0 / plane as f32 } else { 0.0 };
+        let weights: Vec<f32> = (0..self.dim as usize)
+            .flat_map(|j| (0..3).flat_map(move |c| std::iter::repeat_n(weight(j, c), plane)))
+            .collect();
+        let bias: Vec<f32> = (0..self.dim).map(|j| if j == 3 { 0.1 } else { 0.0 }).collect();
+        let mut nodes = vec![
+            node("Conv", &["image", "w", "b"], "c", vec![ints("kernel_shape", &[self.size, self.size])]),
+            node("Flatten", &["c"], if self.normalised { "z" } else { "embedding" }, vec![int("axis", 1)]),
+        ];
+        if self.normalised {
+            nodes.extend([
+                node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]),
+                node("Max", &["l", "eps"], "m", vec![]),
+                node("Div", &["z", "m"], "embedding", vec![]),
+            ]);
+        }
+        let graph = pb::GraphProto {
+            name: "tiny".into(),
+            node: nodes,
+            initializer: vec![
+                floats("w", &[self.dim, 3, self.size, self.size], &weights),
+                floats("b", &[self.dim], &bias),
+                floats("eps", &[], &[1e-12]),
+            ],
+            input: vec![value("image", &[1, 3, self.size, self.size])],
+            output: vec![value("embedding", &[1, self.dim])],
+            ..Default::default()
+        };
+        let opset = pb::OperatorSetIdProto { domain: String::new(), version: 13 };
+        pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
+            .encode_to_vec()
+    }
+}
+
+/// A bundle whose normal pictures are grey ([`normal_frame`]) and whose threshold, 0.1, anything colourful exceeds. Its
+/// "int8" encoder is the f32 one: what quantizing does is the trainer's to test.
+pub fn bundle() -> Bundle {
+    let rows = [[0.5, 0.5, 0.5, 0.5], [0.3, 0.3, 0.3, 0.854_4], [0.57, 0.57, 0.57, 0.158_9]];
+    let bank = FloatBank::new(Array2::from_shape_fn((3, 4), |(i, j)| rows[i][j]));
+    let threshold = Threshold {
+        value: 0.1,
+        interval_90: [0.08, 0.12],
+        method: ThresholdMethod::EmpiricalQuantile,
+        budget: FalseAlarmBudget { alarms: 1.0, period_secs: 604_800.0, fps: 5.0 },
+        target_rate: 1.0 / 3_024_000.0,
+        samples: 2,
+        note: "made by hand".into(),
+    };
+    let onnx = Net::default().onnx();
+    Bundle {
+        manifest: Manifest {
+            format: FORMAT_NAME.into(),
+            version: FORMAT_VERSION,
+            name: "tiny".into(),
+            input: InputSpec { width: 16, height: 16, channels: 3 },
+            encoder: EncoderInfo {
+                network: "edge".into(),
+                embedding_dim: 4,
+                parameters: 3076,
+                flop: 6144,
+                calibration: "min-max".into(),
+                weight_scales: "per-tensor".into(),
+            },
+            bank: BankInfo { prototypes: 3, images: 9, method: "k-centre".into() },
+            score: ScoreSpec { kind: ScoreKind::AngularMean, k: 2, tau: 0.1 },
+            thresholds: Forms { f32: threshold.clone(), int8: threshold },
+            agreement: Agreement {
+                images: 2,
+                embedding_cosine_mean: 0.999,
+                embedding_cosine_min: 0.99,
+                score_correlation: Some(0.999),
+                rank_correlation: None,
+                test_auroc: Some(Forms { f32: 0.99, int8: 0.98 }),
+            },
+            provenance: Provenance {
+                writer: "test".into(),
+                created: "2026-01-01T00:00:00Z".into(),
+                seed: 1,
+                dataset_sha256: "00".repeat(32),
+                config: String::new(),
+                notes: BTreeMap::from([("line".to_owned(), "3".to_owned())]),
+            },
+        },
+        encoder_f32: onnx.clone(),
+        encoder_int8: onnx,
+        bank_int8: bank.quantize(),
+        bank,
+        thumbnails: (0..3).map(|i| frame(8, [40 * i, 200, 40]).to_jpeg(90)).collect(),
+        calibration: Calibration { images: vec!["a".into()], f32: vec![0.05], int8: vec![0.05] },
+        model_card: "# The tiny model\nMade by hand.\n".into(),
+    }
+}
+
+/// The score that METHOD.md's formulas give a picture, without tract: the net's arithmetic in plain Rust.
+pub fn expected_score(bundle: &Bundle, frame: &Frame, form: Form) -> f32 {
+    let mut input = Vec::new();
+    Preprocessor::new(bundle.manifest.input.clone()).run(frame, &mut input);
+    let means: Vec<f32> = input.chunks_exact(256).map(|c| c.iter().sum::<f32>() / 256.0).collect();
+    let z = [means[0], means[1], means[2], 0.1];
+    let length = z.iter().map(|v| v * v).sum::<f32>().sqrt();
+    let z = z.map(|v| v / length);
+    match form {
+        Form::F32 => bundle.manifest.score.score(&bundle.bank, &z).0,
+        Form::Int8 => bundle.manifest.score.score(&bundle.bank_int8, &z).0,
+    }
+}
+
+/// A square frame of one colour.
+pub fn frame(side: u32, colour: [u8; 3]) -> Frame {
+    Frame::new(side, side, colour.repeat((side * side) as usize)).unwrap()
+}
+
+/// A frame that the bundle finds normal.
+pub fn normal_frame() -> Frame {
+    frame(24, [148, 148, 148])
+}
+
+/// A frame that the bundle finds anomalous.
+pub fn anomalous_frame() -> Frame {
+    frame(24, [250, 5, 5])
+}
+
+/// Writes `verdicts` as numbered pictures, an anomalous one for each `true`.
+pub fn write_frames(folder: &Path, verdicts: &[bool]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (i, &anomalous) in verdicts.iter().enumerate() {
+        let frame = if anomalous { anomalous_frame() } else { normal_frame() };
+        std::fs::write(folder.join(format!("{i:04}.jpg")), frame.to_jpeg(95)).unwrap();
+    }
+}
+
+fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::AttributeProto>) -> pb::NodeProto {
+    pb::NodeProto {
+        name: output.into(),
+        op_type: op.into(),
+        input: input.iter().map(|&s| s.into()).collect(),
+        output: vec![output.into()],
+        attribute,
+        ..Default::default()
+    }
+}
+
+fn ints(name: &str, ints: &[i64]) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Ints as i32;
+    pb::AttributeProto { name: name.into(), r#type: kind, ints: ints.to_vec(), ..Default::default() }
+}
+
+fn int(name: &str, i: i64) -> pb::AttributeProto {
+    let kind = pb::attribute_proto::AttributeType::Int as i32;
+    pb::AttributeProto { name: name.into(), r#type: kind, i, ..Default::default() }
+}
+
+fn floats(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: pb::tensor_proto::DataType::Float as i32,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..Default::default()
+    }
+}
+
+fn value(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = dims.iter().map(|&d| Dimension { value: Some(Value::DimValue(d)), ..Default::default() }).collect();
+    let tensor = pb::type_proto::Tensor {
+        elem_type: pb::tensor_proto::DataType::Float as i32,
+        shape: Some(pb::TensorShapeProto { dim }),
+    };
+    let kind = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: name.into(), r#type: Some(kind), ..Default::default() }
+}

@@ -1,0 +1,170 @@
+//! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
+
+use crate::harness::trained::{Run, edge, unet};
+use crate::harness::{listing, run, succeed};
+use salad_edge::encoder::Encoder;
+use salad_shared::bundle::Bundle;
+use salad_shared::manifest::Form;
+use salad_shared::metrics::{auroc, pearson};
+use salad_shared::preprocess::{Frame, Preprocessor};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// Largest difference between the trainer's and the edge's f32 score of an image.
+const SCORE: f32 = 1e-4;
+/// Least correlation between int8 and f32 scores over the test set.
+const CORRELATION: f64 = 0.995;
+/// Largest difference between int8 and f32 AUROC.
+const AUROC: f64 = 0.005;
+/// Least cosine between tract's and onnxruntime's int8 embedding of an image.
+const COSINE: f32 = 0.999;
+
+/// Scores of the test images by name, as `salad-edge score --json` gives them.
+fn edge_scores(run: &Run, form: &str) -> BTreeMap<String, f32> {
+    let (bundle, test) = (run.bundle.to_str().unwrap(), run.data.join("test"));
+    let ran = succeed("salad-edge", &["score", bundle, test.to_str().unwrap(), "--form", form, "--json"]);
+    let lines = ran.stdout.lines().map(|line| {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        let path = Path::new(json["path"].as_str().unwrap()).strip_prefix(&run.data).unwrap();
+        (path.to_str().unwrap().to_owned(), json["score"].as_f64().unwrap() as f32)
+    });
+    lines.collect()
+}
+
+/// Rows of the trainer's scores.csv: name, split, kind, f32, int8.
+fn trainer_scores(run: &Run) -> Vec<(String, String, f32)> {
+    let text = std::fs::read_to_string(run.out.join("scores.csv")).unwrap();
+    let rows = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    rows.filter(|r| r[1] == "test").map(|r| (r[0].to_owned(), r[2].to_owned(), r[3].parse().unwrap())).collect()
+}
+
+fn check_parity(run: &Run) {
+    let trainer = trainer_scores(run);
+    let (f32, int8) = (edge_scores(run, "f32"), edge_scores(run, "int8"));
+    assert_eq!(trainer.len(), 40);
+    assert_eq!(f32.len(), 40);
+    for (name, _, score) in &trainer {
+        let found = f32[name];
+        assert!((found - score).abs() <= SCORE, "{name}: trainer {score}, edge {found}");
+    }
+    let paired = |wanted: &dyn Fn(&str) -> bool, scores: &BTreeMap<String, f32>| -> Vec<f32> {
+        trainer.iter().filter(|t| wanted(&t.1)).map(|t| scores[&t.0]).collect()
+    };
+    let correlation = pearson(&paired(&|_| true, &f32), &paired(&|_| true, &int8)).unwrap().unwrap();
+    let area = |scores| auroc(&paired(&str::is_empty, scores), &paired(&|k| !k.is_empty(), scores)).unwrap();
+    let (auroc_f32, auroc_int8) = (area(&f32), area(&int8));
+    println!("correlation {correlation:.5}, AUROC f32 {auroc_f32:.4}, int8 {auroc_int8:.4}");
+    assert!(correlation >= CORRELATION, "int8 against f32: correlation {correlation}");
+    assert!((auroc_f32 - auroc_int8).abs() <= AUROC, "AUROC f32 {auroc_f32}, int8 {auroc_int8}");
+    assert!(auroc_f32 > 0.9, "it has learned nothing: AUROC {auroc_f32}");
+}
+
+#[test]
+fn trainer_and_edge_agree_on_edge() {
+    check_parity(edge());
+}
+
+#[test]
+fn trainer_and_edge_agree_on_unet() {
+    check_parity(unet());
+}
+
+/// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
+fn check_onnx(run: &Run) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join("target/python/bin/python");
+    if !python.exists() {
+        println!("skipped: {} is absent; `make test` installs it", python.display());
+        return;
+    }
+    let bundle = Bundle::read(&run.bundle).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["test/good/000.png", "test/good/001.png", "test/hole/000.png", "test/blot/000.png"];
+    let mut preprocessor = Preprocessor::new(bundle.manifest.input.clone());
+    let mut images = Vec::new();
+    for name in names {
+        let mut image = Vec::new();
+        preprocessor.run(&Frame::decode(&std::fs::read(run.data.join(name)).unwrap()).unwrap(), &mut image);
+        images.push(image);
+    }
+    let inputs = dir.path().join("inputs.f32");
+    std::fs::write(&inputs, images.concat().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    for (form, onnx) in [(Form::F32, &bundle.encoder_f32), (Form::Int8, &bundle.encoder_int8)] {
+        let (model, out) = (dir.path().join(format!("{form}.onnx")), dir.path().join(format!("{form}.f32")));
+        std::fs::write(&model, onnx).unwrap();
+        let script = root.join("tests/harness/check_onnx.py");
+        let checked = Command::new(&python).arg(script).args([&model, &inputs, &out]).output().unwrap();
+        assert!(checked.status.success(), "{form}: {}", String::from_utf8_lossy(&checked.stderr));
+        let reference: Vec<f32> =
+            std::fs::read(&out).unwrap().chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        let mut encoder = Encoder::new(&bundle, form).unwrap();
+        for (image, reference) in images.iter().zip(reference.chunks(bundle.bank.rows().ncols())) {
+            let z = encoder.encode(image).unwrap();
+            let cosine: f32 = z.iter().zip(reference).map(|(a, b)| a * b).sum();
+            assert!(cosine >= COSINE, "{form}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_edge() {
+    check_onnx(edge());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_unet() {
+    check_onnx(unet());
+}
+
+#[test]
+fn a_run_leaves_what_it_promises() {
+    let found = listing(&edge().out);
+    for name in ["checkpoint.json", "config.toml", "evaluation.json", "history.csv", "plates.salad", "report.html", "scores.csv"] {
+        assert!(found.iter().any(|f| f == name), "{name} is not among {found:?}");
+    }
+    let page = std::fs::read_to_string(edge().out.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("data:image/jpeg;base64,"));
+    for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
+        assert!(!page.contains(outside), "the report needs a network: {outside}");
+    }
+}
+
+#[test]
+fn a_bundle_is_a_tar_that_other_programs_can_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let unpacked = Command::new("tar").arg("xf").arg(&edge().bundle).current_dir(&dir).status().unwrap();
+    assert!(unpacked.success());
+    let checked = Command::new("sha256sum").args(["-c", "--quiet", "SHA256SUMS"]).current_dir(&dir).status().unwrap();
+    assert!(checked.success());
+}
+
+#[test]
+fn a_run_can_be_evaluated_exported_and_reported_anew() {
+    let run = edge();
+    let dir = tempfile::tempdir().unwrap();
+    let (out, other) = (run.out.to_str().unwrap(), dir.path().join("ten.salad"));
+    let said = succeed("salad-trainer", &["evaluate", out]);
+    assert!(said.stdout.contains("AUROC"), "{}", said.stdout);
+    let args = ["export", out, "--to", other.to_str().unwrap(), "--prototypes", "10", "--false-alarms", "3/day"];
+    succeed("salad-trainer", &args);
+    let bundle = Bundle::read(&other).unwrap();
+    assert_eq!(bundle.manifest.bank.prototypes, 10);
+    assert_eq!(bundle.thumbnails.len(), 10);
+    assert_eq!(bundle.manifest.thresholds.int8.budget.alarms, 3.0);
+    let inspected = succeed("salad-edge", &["inspect", other.to_str().unwrap()]);
+    assert!(inspected.stdout.contains("prototypes.safetensors"), "{}", inspected.stdout);
+    succeed("salad-trainer", &["report", out]);
+}
+
+#[test]
+fn the_help_of_every_command_is_there() {
+    for (program, commands) in [
+        ("salad-trainer", &["train", "evaluate", "export", "report", "demo-scene"][..]),
+        ("salad-edge", &["inspect", "score", "run"][..]),
+    ] {
+        for command in commands {
+            assert_eq!(run(program, &[command, "--help"]).code, Some(0), "{program} {command}");
+        }
+    }
+}

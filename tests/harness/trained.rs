@@ -1,0 +1,51 @@
+//! Runs that several cases look at, each trained once.
+
+use super::{pictures, succeed};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// A data set and a run trained on it.
+#[derive(Debug)]
+pub struct Run {
+    /// The folder of both; it goes when the process ends.
+    _folder: tempfile::TempDir,
+    /// The data set.
+    pub data: PathBuf,
+    /// The run.
+    pub out: PathBuf,
+    /// Its bundle.
+    pub bundle: PathBuf,
+}
+
+/// A small `edge` network.
+pub fn edge() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| train("edge", &["network.widths=[16,32,48,64]", "network.embedding_dim=64"]))
+}
+
+/// A small `unet` network: max pooling, leaky ReLU.
+pub fn unet() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| train("unet", &["network.widths=[8,16,32,48,64]", "network.embedding_dim=64"]))
+}
+
+/// Trains a network for a few epochs.
+fn train(network: &str, sets: &[&str]) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("plates"), folder.path().join("run"));
+    pictures::data_set(&data);
+    train_into(&data, &out, network, sets);
+    let bundle = out.join("plates.salad");
+    Run { _folder: folder, data, out, bundle }
+}
+
+fn train_into(data: &Path, out: &Path, network: &str, sets: &[&str]) {
+    let mut args = vec!["train", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--network", network];
+    let size = pictures::SIDE.to_string();
+    args.extend(["--size", &size, "--device", "cpu", "--fps", "1"]);
+    let schedule = ["train.batch_size=16", "train.phase1_epochs=8", "train.round_epochs=4", "train.rate=0.5"];
+    for set in schedule.iter().chain(sets) {
+        args.extend(["--set", set]);
+    }
+    succeed("salad-trainer", &args);
+}

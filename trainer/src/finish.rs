@@ -1,0 +1,262 @@
+//! The second spine: a trained network to prototypes, integers, scores, threshold, bundle and report.
+//!
+//! final bank -> condense -> fold -> quantize -> score -> threshold -> evaluate; then whatever is to be written of it.
+
+use crate::condense::condense;
+use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
+use crate::folded::FoldedNet;
+use crate::model::inputs;
+use crate::onnx::{to_onnx_f32, to_onnx_int8};
+use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
+use crate::train::{TrainError, Trained};
+use crate::{bundle_parts, report_data};
+use ndarray::Array2;
+use salad_shared::atomic;
+use salad_shared::bank::{Bank, FloatBank, Int8Bank};
+use salad_shared::bundle::{Bundle, Calibration};
+use salad_shared::manifest::{Agreement, Form, Forms};
+use salad_shared::metrics;
+use salad_shared::preprocess::Frame;
+use salad_shared::score::ScoreSpec;
+use salad_shared::threshold::{MIN_SCORES, Threshold, calibrate};
+use std::path::{Path, PathBuf};
+
+/// Everything that follows from a trained network.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// The run.
+    pub trained: &'a Trained,
+    /// Final embeddings of the training images, \[n, d\]: the bank encoded anew.
+    pub train_rows: Array2<f32>,
+    /// Embeddings of validation and test images by the f32 encoder, in the order of `scored`, \[m, d\].
+    pub judged_rows: Array2<f32>,
+    /// The prototypes.
+    pub bank: FloatBank,
+    /// The prototypes in int8.
+    pub bank_int8: Int8Bank,
+    /// For each prototype, the training image it stands for.
+    pub sources: Vec<usize>,
+    /// How the bank was condensed.
+    pub condensed_by: String,
+    /// The f32 encoder.
+    pub folded: FoldedNet,
+    /// The int8 encoder.
+    pub quantized: QuantizedNet,
+    /// Validation images, then test images, with their scores.
+    pub scored: Vec<Scored>,
+    /// For each of `scored`, its nearest prototype by the int8 form.
+    pub nearest: Vec<usize>,
+    /// The threshold of each form.
+    pub thresholds: Forms<Threshold>,
+    /// How closely int8 follows f32.
+    pub agreement: Agreement,
+    /// What the test set says, where there is one.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Takes a trained network to everything that a bundle and a report are made of.
+pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
+    let (config, images) = (&trained.config, &trained.images);
+    let refused = |e: String| TrainError::Refused(e);
+    let score = config.score;
+
+    // The bank as the final encoder sees the training images, then its prototypes.
+    let train_rows = trained.model.embed(&images.train.frames)?;
+    let validation_rows = trained.model.embed(&images.validation.frames)?;
+    let wanted = config.prototypes().map_err(refused)?;
+    let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
+    let bank = FloatBank::new(condensed.rows);
+    let bank_int8 = bank.quantize();
+
+    // The encoder, folded and quantized: calibrated on training images, the way to do it chosen on validation images.
+    let folded = trained.model.net.fold()?;
+    let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
+        frames.iter().map(|f| inputs(&trained.model.input, std::slice::from_ref(f))).collect()
+    };
+    let calibration = one_by_one(&spread(&images.train.frames, config.quantize.images));
+    let validation = one_by_one(&spread(&images.validation.frames, config.quantize.images));
+    let (method, weight_scales) = config.quantize_options().map_err(refused)?;
+    let quantized = match method {
+        None => quantize_best(&folded, &calibration, &validation, weight_scales).map(|choice| choice.net),
+        Some(calibration_method) => {
+            let options = QuantizeOptions { calibration: calibration_method, weight_scales, ..Default::default() };
+            quantize(&folded, &calibration, &options)
+        }
+    };
+    let quantized = quantized.map_err(|e| refused(e.to_string()))?;
+
+    // Every validation and test image in both forms.
+    let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
+    let judged_inputs = inputs(&trained.model.input, &judged);
+    let failed = |e: crate::forward::ForwardError| TrainError::Refused(e.to_string());
+    let judged_rows = folded.encode(&judged_inputs, judged.len()).map_err(failed)?;
+    let judged_int8 = quantized.encode(&judged_inputs, judged.len()).map_err(failed)?;
+    let scored_f32 = score_rows(&score, &bank, &judged_rows);
+    let scored_int8 = score_rows(&score, &bank_int8, &judged_int8);
+    let names = images.validation.items.iter().map(|i| (i.name.clone(), "validation", String::new()));
+    let tested = images.test.items.iter().map(|t| (t.item.name.clone(), "test", t.kind.clone().unwrap_or_default()));
+    let scored: Vec<Scored> = names
+        .chain(tested)
+        .zip(scored_f32.iter().zip(&scored_int8))
+        .map(|((name, split, kind), (f32, int8))| Scored { name, split, kind, f32: f32.0, int8: int8.0 })
+        .collect();
+    let nearest = scored_int8.iter().map(|s| s.1).collect();
+
+    // The threshold, from normal validation images alone; the test set only judges.
+    let n = images.validation.items.len();
+    let budget = config.budget().map_err(refused)?;
+    let threshold = |form: Form| {
+        let scores: Vec<f32> = scored[..n].iter().map(|s| s.score(form)).collect();
+        calibrate(&scores, &budget, config.seed).map_err(|e| TrainError::Refused(e.to_string()))
+    };
+    let thresholds = Forms { f32: threshold(Form::F32)?, int8: threshold(Form::Int8)? };
+    let values = Forms { f32: thresholds.f32.value, int8: thresholds.int8.value };
+    let evaluation = evaluate(&scored, &values, config.seed).map_err(|e| refused(e.to_string()))?;
+    let agreement = agreement(&scored, (&judged_rows, &judged_int8), n, evaluation.as_ref()).map_err(refused)?;
+
+    Ok(Finished {
+        trained,
+        train_rows,
+        judged_rows,
+        bank,
+        bank_int8,
+        sources: condensed.sources,
+        condensed_by: condensed.method,
+        folded,
+        quantized,
+        scored,
+        nearest,
+        thresholds,
+        agreement,
+        evaluation,
+    })
+}
+
+impl Finished<'_> {
+    /// Writes `scores.csv` and, where there is a test set, `evaluation.json`.
+    pub fn write_evaluation(&self, run: &Path) -> Result<(), TrainError> {
+        let path = run.join("scores.csv");
+        write_scores(&path, &self.scored).map_err(|source| TrainError::Io { path, source })?;
+        let Some(evaluation) = &self.evaluation else { return Ok(()) };
+        let json = serde_json::to_vec_pretty(evaluation).map_err(|e| TrainError::Refused(e.to_string()))?;
+        let path = run.join("evaluation.json");
+        atomic::write(&path, &json).map_err(|source| TrainError::Io { path, source })
+    }
+
+    /// Where the bundle of a run goes: `NAME.salad` in its folder.
+    pub fn bundle_path(&self, run: &Path) -> PathBuf {
+        run.join(format!("{}.salad", self.trained.config.name))
+    }
+
+    /// Writes the bundle, whole or not at all.
+    pub fn write_bundle(&self, path: &Path) -> Result<(), TrainError> {
+        self.bundle().write(path).map_err(|e| TrainError::Refused(e.to_string()))
+    }
+
+    /// Writes `report.html`; gives its path.
+    pub fn write_report(&self, run: &Path) -> Result<PathBuf, TrainError> {
+        let path = run.join("report.html");
+        let page = crate::report::render(&report_data::collect(self)?);
+        atomic::write(&path, page.as_bytes()).map_err(|source| TrainError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> Bundle {
+        let side = self.trained.config.condense.thumbnail_side;
+        let frames = &self.trained.images.train.frames;
+        let thumbnail = |source: &usize| frames[*source].thumbnail(side).to_jpeg(85);
+        let validation = &self.scored[..self.trained.images.validation.items.len()];
+        Bundle {
+            manifest: bundle_parts::manifest(self),
+            encoder_f32: to_onnx_f32(&self.folded),
+            encoder_int8: to_onnx_int8(&self.quantized),
+            bank: self.bank.clone(),
+            bank_int8: self.bank_int8.clone(),
+            thumbnails: if side == 0 { Vec::new() } else { self.sources.iter().map(thumbnail).collect() },
+            calibration: Calibration {
+                images: validation.iter().map(|s| s.name.clone()).collect(),
+                f32: validation.iter().map(|s| s.f32).collect(),
+                int8: validation.iter().map(|s| s.int8).collect(),
+            },
+            model_card: bundle_parts::model_card(self),
+        }
+    }
+}
+
+impl std::fmt::Display for Finished<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(evaluation) = &self.evaluation {
+            write!(f, "{evaluation}")?;
+        } else {
+            writeln!(f, "no test set with normal and anomalous images: nothing to evaluate")?;
+        }
+        for form in [Form::F32, Form::Int8] {
+            let t = self.thresholds.get(form);
+            let [low, high] = t.interval_90;
+            writeln!(f, "threshold {form}: {:.4} (90 % interval {low:.4} to {high:.4}). {}", t.value, t.note)?;
+        }
+        let a = &self.agreement;
+        let shown = |v: Option<f32>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
+        write!(
+            f,
+            "int8 against f32 on {} images: embedding cosine {:.5} (least {:.5}), score correlation {}, rank correlation {}",
+            a.images,
+            a.embedding_cosine_mean,
+            a.embedding_cosine_min,
+            shown(a.score_correlation),
+            shown(a.rank_correlation)
+        )
+    }
+}
+
+/// Refuses early what could not be finished: a threshold needs [`MIN_SCORES`] validation images.
+pub fn check_validation(found: usize, root: &Path) -> Result<(), TrainError> {
+    if found >= MIN_SCORES {
+        return Ok(());
+    }
+    Err(TrainError::Refused(format!(
+        "{}: {found} normal images are set aside for validation, and the threshold needs at least {MIN_SCORES}: add normal \
+         images, or raise data.validation_share",
+        root.display()
+    )))
+}
+
+/// The score of each row and its nearest prototype.
+fn score_rows(score: &ScoreSpec, bank: &dyn Bank, rows: &Array2<f32>) -> Vec<(f32, usize)> {
+    rows.rows()
+        .into_iter()
+        .map(|row| {
+            let (value, neighbours) = score.score(bank, &row.to_vec());
+            (value, neighbours.first().map_or(0, |n| n.index))
+        })
+        .collect()
+}
+
+/// At most `count` frames, spread evenly.
+fn spread(frames: &[Frame], count: usize) -> Vec<Frame> {
+    let step = frames.len().div_ceil(count.max(1)).max(1);
+    frames.iter().step_by(step).cloned().collect()
+}
+
+/// Cosines over validation images, correlations over all judged images: among normal images alone the scores hardly vary.
+fn agreement(
+    scored: &[Scored],
+    rows: (&Array2<f32>, &Array2<f32>),
+    validation: usize,
+    evaluation: Option<&Evaluation>,
+) -> Result<Agreement, String> {
+    let cosines: Vec<f32> = rows.0.rows().into_iter().zip(rows.1.rows()).map(|(a, b)| a.dot(&b)).collect();
+    let of_validation = &cosines[..validation.min(cosines.len())];
+    let f32: Vec<f32> = scored.iter().map(|s| s.f32).collect();
+    let int8: Vec<f32> = scored.iter().map(|s| s.int8).collect();
+    let narrow = |v: Result<Option<f64>, metrics::MetricError>| v.map(|v| v.map(|v| v as f32)).map_err(|e| e.to_string());
+    Ok(Agreement {
+        images: scored.len(),
+        embedding_cosine_mean: of_validation.iter().sum::<f32>() / of_validation.len().max(1) as f32,
+        embedding_cosine_min: of_validation.iter().copied().fold(1.0, f32::min),
+        score_correlation: narrow(metrics::pearson(&f32, &int8))?,
+        rank_correlation: narrow(metrics::spearman(&f32, &int8))?,
+        test_auroc: evaluation.map(|e| Forms { f32: e.forms.f32.auroc as f32, int8: e.forms.int8.auroc as f32 }),
+    })
+}

@@ -1,0 +1,227 @@
+//! The folded encoder run with libtorch, and the layer steps that the integer simulation shares with it.
+
+use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
+use ndarray::Array2;
+use salad_shared::preprocess::InputSpec;
+use std::collections::HashSet;
+use tch::{Kind, TchError, Tensor};
+
+/// The smallest length an embedding is divided by, so that a network that gives zeros does not give NaN.
+pub const MIN_NORM: f32 = 1e-12;
+
+/// Pixels a batch holds at most: what bounds the memory of the first, widest layers.
+const PIXELS_PER_BATCH: usize = 1 << 20;
+
+/// Why an encoder could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The layers do not fit each other.
+    #[error("layer {layer:?}: {problem}")]
+    Layer {
+        /// The layer's name.
+        layer: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The number of values is not images x channels x height x width.
+    #[error("{values} values do not make {images} images of {channels} x {height} x {width}")]
+    Images {
+        /// Values given.
+        values: usize,
+        /// Images claimed.
+        images: usize,
+        /// Of the network's input.
+        channels: u32,
+        /// Of the network's input.
+        height: u32,
+        /// Of the network's input.
+        width: u32,
+    },
+    /// libtorch's own words.
+    #[error("libtorch: {0}")]
+    Torch(#[from] TchError),
+}
+
+impl FoldedNet {
+    /// Embeddings \[n, d\] of `images` (\[n, channels, height, width\], values -1..=1), each of unit length. On the CPU,
+    /// in batches, without gradient.
+    pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
+        self.check()?;
+        let _guard = tch::no_grad_guard();
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| match layer {
+                FoldedLayer::Conv(conv) => Ok(Step::Conv(FloatConv::new(conv)?)),
+                FoldedLayer::MaxPool { size, .. } => Ok(Step::MaxPool(*size)),
+            })
+            .collect::<Result<Vec<_>, ForwardError>>()?;
+        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        for x in batches(&self.input, images, n)? {
+            let mut x = x?;
+            for layer in &layers {
+                x = match layer {
+                    Step::Conv(conv) => activate(&conv.pre_activation(&x)?, conv.activation)?,
+                    Step::MaxPool(size) => max_pool(&x, *size)?,
+                };
+            }
+            push_rows(&unit_rows(&x.f_flatten(1, -1)?)?, &mut rows)?;
+        }
+        matrix(rows, n, self.embedding_dim())
+    }
+
+    /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
+    /// be larger than its padded input, and the last layer has to be a convolution without activation to \[d, 1, 1\].
+    pub fn check(&self) -> Result<(), ForwardError> {
+        let mut shape = (self.input.channels as usize, self.input.height as usize, self.input.width as usize);
+        let mut names = HashSet::new();
+        for layer in &self.layers {
+            let name = layer.name();
+            let refuse = |problem: String| Err(ForwardError::Layer { layer: name.to_owned(), problem });
+            if name.is_empty() || !names.insert(name) {
+                return refuse("its name is empty or taken".into());
+            }
+            match layer {
+                FoldedLayer::Conv(conv) => {
+                    let (out, channels, kh, kw) = conv.weight.dim();
+                    let (h, w) = (shape.1 + 2 * conv.padding, shape.2 + 2 * conv.padding);
+                    if channels != shape.0 || out == 0 || conv.bias.len() != out {
+                        return refuse(format!(
+                            "a weight of {:?} and a bias of {} do not fit an input of {} channels",
+                            conv.weight.dim(),
+                            conv.bias.len(),
+                            shape.0
+                        ));
+                    }
+                    if conv.stride == 0 || kh == 0 || kw == 0 || kh > h || kw > w {
+                        return refuse(format!(
+                            "a kernel of {kh} x {kw} with stride {} over a padded input of {h} x {w}",
+                            conv.stride
+                        ));
+                    }
+                    if let Activation::LeakyRelu(slope) = conv.activation
+                        && !(0.0..1.0).contains(&slope)
+                    {
+                        return refuse(format!("a leaky ReLU of slope {slope}: has to be from 0 to below 1"));
+                    }
+                    shape = (out, (h - kh) / conv.stride + 1, (w - kw) / conv.stride + 1);
+                }
+                FoldedLayer::MaxPool { size, .. } => {
+                    if *size == 0 || *size > shape.1.min(shape.2) {
+                        return refuse(format!("a pool of {size} over an input of {} x {}", shape.1, shape.2));
+                    }
+                    shape = (shape.0, shape.1 / size, shape.2 / size);
+                }
+            }
+        }
+        match self.layers.last() {
+            Some(FoldedLayer::Conv(conv))
+                if conv.activation == Activation::Identity && (shape.1, shape.2) == (1, 1) =>
+            {
+                Ok(())
+            }
+            other => Err(ForwardError::Layer {
+                layer: other.map_or("", FoldedLayer::name).to_owned(),
+                problem: format!(
+                    "the last layer has to be a convolution without activation to 1 x 1, not to {} x {}",
+                    shape.1, shape.2
+                ),
+            }),
+        }
+    }
+}
+
+/// A convolution's tensors.
+pub(crate) struct FloatConv {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+    activation: Activation,
+}
+
+impl FloatConv {
+    pub(crate) fn new(conv: &FoldedConv) -> Result<FloatConv, TchError> {
+        Ok(FloatConv {
+            weight: tensor4(conv.weight.iter().copied().collect(), conv.weight.dim())?,
+            bias: Tensor::f_from_slice(&conv.bias.to_vec())?,
+            stride: conv.stride as i64,
+            padding: conv.padding as i64,
+            activation: conv.activation,
+        })
+    }
+
+    /// The convolution with its bias, before the activation.
+    pub(crate) fn pre_activation(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+}
+
+/// `images` as tensors \[batch, channels, height, width\], first to last.
+pub(crate) fn batches<'a>(
+    input: &InputSpec,
+    images: &'a [f32],
+    n: usize,
+) -> Result<impl Iterator<Item = Result<Tensor, TchError>> + use<'a>, ForwardError> {
+    let (c, h, w) = (input.channels as usize, input.height as usize, input.width as usize);
+    if n.checked_mul(c * h * w) != Some(images.len()) {
+        return Err(ForwardError::Images {
+            values: images.len(),
+            images: n,
+            channels: input.channels,
+            height: input.height,
+            width: input.width,
+        });
+    }
+    let per_batch = (PIXELS_PER_BATCH / (h * w).max(1)).clamp(1, 64);
+    let shape = [-1, c as i64, h as i64, w as i64];
+    let chunks = images.chunks((per_batch * c * h * w).max(1));
+    Ok(chunks.map(move |chunk| Tensor::f_from_slice(chunk)?.f_view(shape)))
+}
+
+/// The activation function.
+pub(crate) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor, TchError> {
+    match activation {
+        Activation::Identity => Ok(x.shallow_clone()),
+        Activation::Relu => x.f_relu(),
+        // The slope is below 1, so the larger of the two is the function.
+        Activation::LeakyRelu(slope) => x.f_maximum(&x.f_mul_scalar(f64::from(slope))?),
+    }
+}
+
+/// Max pooling over size x size windows, stride = size.
+pub(crate) fn max_pool(x: &Tensor, size: usize) -> Result<Tensor, TchError> {
+    let size = size as i64;
+    x.f_max_pool2d([size, size], [size, size], [0, 0], [1, 1], false)
+}
+
+/// Rows of x (\[n, d\]) scaled to unit length.
+pub(crate) fn unit_rows(x: &Tensor) -> Result<Tensor, TchError> {
+    let norm = x.f_mul(x)?.f_sum_dim_intlist(1_i64, true, Kind::Float)?.f_sqrt()?;
+    x.f_div(&norm.f_clamp_min(f64::from(MIN_NORM))?)
+}
+
+/// Appends the values of x, an f32 tensor, row by row.
+pub(crate) fn push_rows(x: &Tensor, rows: &mut Vec<f32>) -> Result<(), TchError> {
+    rows.extend(Vec::<f32>::try_from(&x.f_contiguous()?.f_view(-1_i64)?)?);
+    Ok(())
+}
+
+/// `rows` as \[n, d\].
+pub(crate) fn matrix(rows: Vec<f32>, n: usize, d: usize) -> Result<Array2<f32>, ForwardError> {
+    let values = rows.len();
+    Array2::from_shape_vec((n, d), rows).map_err(|_| ForwardError::Layer {
+        layer: "embedding".into(),
+        problem: format!("{values} values do not make {n} embeddings of {d}"),
+    })
+}
+
+/// Values as a tensor of four dimensions.
+pub(crate) fn tensor4(values: Vec<f32>, dim: (usize, usize, usize, usize)) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(&values)?.f_view([dim.0 as i64, dim.1 as i64, dim.2 as i64, dim.3 as i64])
+}
+
+enum Step {
+    Conv(FloatConv),
+    MaxPool(usize),
+}

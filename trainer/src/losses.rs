@@ -1,0 +1,130 @@
+//! The losses of METHOD "Losses". All are means over the batch; probabilities are never formed, only their logarithms.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+/// How a reconstruction is compared with its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reconstruction {
+    /// Mean absolute error (the official code's).
+    L1,
+    /// Mean squared error (the paper's).
+    L2,
+}
+
+impl Reconstruction {
+    /// Mean over all elements of the error of `output` against `target`, both \[n, channels, height, width\].
+    pub fn loss(self, output: &Tensor, target: &Tensor) -> Tensor {
+        match self {
+            Reconstruction::L1 => output.l1_loss(target, Reduction::Mean),
+            Reconstruction::L2 => output.mse_loss(target, Reduction::Mean),
+        }
+    }
+}
+
+/// What the contrastive losses of one batch need to know of its images.
+#[derive(Debug)]
+pub struct BatchTargets {
+    /// Rows of the bank that the images own, \[b\], int64.
+    pub own: Tensor,
+    /// 1 where the image is prototypical, \[b\], f32; 0 everywhere in phase 1.
+    pub prototypical: Tensor,
+    /// Each image's neighbourhood with itself, \[b, k + 1\], int64; rows of images that are not prototypical are not
+    /// looked at. `None` in phase 1.
+    pub neighbourhood: Option<Tensor>,
+}
+
+/// The two contrastive losses.
+#[derive(Debug)]
+pub struct Contrastive {
+    /// L_ss over the sample-specific images.
+    pub sample_specific: Tensor,
+    /// L_agg over the prototypical images.
+    pub aggregation: Tensor,
+}
+
+/// L_ss and L_agg of embeddings `z` \[views, b, d\] against the bank \[n, d\] at temperature `tau`.
+///
+/// With one view, p_ij is METHOD's. With several, the other views of image i join its row of the bank among the j of L_ss
+/// and, so that p stays a distribution, its denominator.
+pub fn contrastive(z: &Tensor, bank: &Tensor, targets: &BatchTargets, tau: f64) -> Contrastive {
+    let (views, batch, dim) = match z.size()[..] {
+        [v, b, d] => (v, b, d),
+        _ => unreachable!("embeddings are [views, b, d]"),
+    };
+    let logits = (z.view([views * batch, dim]).matmul(&bank.tr()) / tau).view([views, batch, -1]);
+    let log_total = logits.logsumexp([2], false); // [views, b]
+    let rows = |index: &Tensor| logits.gather(2, &index.unsqueeze(0).expand([views, -1, -1], false), false);
+
+    let own = rows(&targets.own.unsqueeze(1)); // [views, b, 1]
+    let log_p_own = if views == 1 {
+        own.squeeze_dim(2) - &log_total
+    } else {
+        let others = other_views(z) / tau; // [views, b, views - 1]
+        let log_denominator = Tensor::cat(&[log_total.unsqueeze(2), others.shallow_clone()], 2).logsumexp([2], false);
+        Tensor::cat(&[own, others], 2).logsumexp([2], false) - log_denominator
+    };
+    let specific: Tensor = 1.0 - &targets.prototypical;
+    let sample_specific = -(log_p_own * specific).mean(Kind::Float);
+
+    let aggregation = match &targets.neighbourhood {
+        None => Tensor::zeros([], (Kind::Float, z.device())),
+        Some(neighbourhood) => {
+            let log_p_set = rows(neighbourhood).logsumexp([2], false) - log_total;
+            -(log_p_set * &targets.prototypical).mean(Kind::Float)
+        }
+    };
+    Contrastive { sample_specific, aggregation }
+}
+
+/// Similarity of each view to the other views of its image: \[views, b, views - 1\].
+fn other_views(z: &Tensor) -> Tensor {
+    let views = z.size()[0];
+    let shifted: Vec<Tensor> =
+        (1..views).map(|s| (z * z.roll([s], [0])).sum_dim_intlist([2].as_slice(), false, Kind::Float)).collect();
+    Tensor::stack(&shifted, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn unit(t: &Tensor) -> Tensor {
+        t / t.norm_scalaropt_dim(2, [-1], true)
+    }
+
+    fn targets(own: &[i64], prototypical: &[f32], neighbourhood: Option<Tensor>) -> BatchTargets {
+        BatchTargets { own: Tensor::from_slice(own), prototypical: Tensor::from_slice(prototypical), neighbourhood }
+    }
+
+    #[test]
+    fn two_equal_views_against_an_empty_crowd_cost_nothing() {
+        let bank = Tensor::from_slice(&[1f32, 0.0, -1.0, 0.0]).view([2, 2]);
+        let z = Tensor::from_slice(&[1f32, 0.0, 1.0, 0.0]).view([2, 1, 2]);
+        let loss = contrastive(&z, &bank, &targets(&[0], &[0.0], None), 0.1);
+        assert!(loss.sample_specific.double_value(&[]) < 1e-6);
+        assert_eq!(loss.aggregation.double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn several_views_follow_the_formula() {
+        tch::manual_seed(1);
+        let z = unit(&Tensor::randn([3, 2, 5], (Kind::Float, Device::Cpu)));
+        let bank = unit(&Tensor::randn([4, 5], (Kind::Float, Device::Cpu)));
+        let tau = 0.2;
+        let got = contrastive(&z, &bank, &targets(&[2, 0], &[0.0, 0.0], None), tau).sample_specific.double_value(&[]);
+        let dot = |a: &Tensor, b: &Tensor| ((a * b).sum(Kind::Double).double_value(&[]) / tau).exp();
+        let mut sum = 0.0;
+        for v in 0..3 {
+            for (i, own) in [2i64, 0].into_iter().enumerate() {
+                let zi = z.get(v).get(i as i64);
+                let bank_terms: Vec<f64> = (0..4).map(|j| dot(&bank.get(j), &zi)).collect();
+                let views: f64 = (0..3).filter(|w| *w != v).map(|w| dot(&z.get(w).get(i as i64), &zi)).sum();
+                sum -= ((bank_terms[own as usize] + views) / (bank_terms.iter().sum::<f64>() + views)).ln();
+            }
+        }
+        assert!((got - sum / 6.0).abs() < 1e-5, "{got} against {}", sum / 6.0);
+    }
+}

@@ -1,0 +1,175 @@
+//! The layers both networks are chains of, every variable under a name of its own.
+
+use crate::folded::{Activation, FoldedConv, FoldedLayer};
+use ndarray::{Array1, Array4};
+use tch::nn::{self, Init, ModuleT};
+use tch::{TchError, Tensor};
+
+/// One step of an encoder or decoder.
+#[derive(Debug)]
+pub(super) enum Layer {
+    /// Convolution, batch norm where there is one, activation.
+    Conv { name: String, shape: Shape, conv: nn::Conv2D, norm: Option<nn::BatchNorm>, activation: Activation },
+    /// Transposed convolution from 1 x 1, batch norm, activation.
+    Grow { conv: nn::ConvTranspose2D, norm: nn::BatchNorm, activation: Activation },
+    /// 2 x 2 maximum.
+    MaxPool { name: String },
+    /// Twice the side, bilinear.
+    Upsample,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// PyTorch's default.
+const BATCH_NORM_EPSILON: f64 = 1e-5;
+
+/// Runs `layers` in order.
+pub(super) fn chain(layers: &[Layer], x: &Tensor, train: bool) -> Tensor {
+    layers.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x, train))
+}
+
+/// A convolution's shape.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub inputs: i64,
+    pub outputs: i64,
+    pub kernel: i64,
+    pub stride: i64,
+}
+
+impl Shape {
+    /// 3 x 3 kernels keep the size, others take no padding.
+    fn padding(self) -> i64 {
+        i64::from(self.kernel == 3)
+    }
+}
+
+impl Layer {
+    /// Convolution with batch norm (and so no bias) and activation.
+    pub(super) fn conv_norm(path: &nn::Path, name: &str, shape: Shape, activation: Activation) -> Layer {
+        let conv = conv2d(&(path / name / "conv"), shape, false);
+        let norm = batch_norm(&(path / name / "norm"), shape.outputs);
+        Layer::Conv { name: name.to_owned(), shape, conv, norm: Some(norm), activation }
+    }
+
+    /// Convolution with a bias, no batch norm and no activation.
+    pub(super) fn conv(path: &nn::Path, name: &str, shape: Shape) -> Layer {
+        let conv = conv2d(&(path / name / "conv"), shape, true);
+        Layer::Conv { name: name.to_owned(), shape, conv, norm: None, activation: Activation::Identity }
+    }
+
+    /// From a \[b, inputs, 1, 1\] embedding to \[b, outputs, kernel, kernel\].
+    pub(super) fn grow(path: &nn::Path, name: &str, shape: Shape, activation: Activation) -> Layer {
+        let config = nn::ConvTransposeConfig {
+            bias: false,
+            // PyTorch takes the transposed weight's second dimension for the fan-in.
+            ws_init: uniform(shape.outputs * shape.kernel * shape.kernel),
+            ..Default::default()
+        };
+        let conv = nn::conv_transpose2d(path / name / "conv", shape.inputs, shape.outputs, shape.kernel, config);
+        Layer::Grow { conv, norm: batch_norm(&(path / name / "norm"), shape.outputs), activation }
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        match self {
+            Layer::Conv { conv, norm, activation, .. } => {
+                let y = conv.forward_t(x, train);
+                activate(norm.as_ref().map_or_else(|| y.shallow_clone(), |n| n.forward_t(&y, train)), *activation)
+            }
+            Layer::Grow { conv, norm, activation } => {
+                activate(norm.forward_t(&conv.forward_t(x, train), train), *activation)
+            }
+            Layer::MaxPool { .. } => x.max_pool2d_default(2),
+            Layer::Upsample => {
+                let size = x.size();
+                x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
+            }
+            Layer::Tanh => x.tanh(),
+        }
+    }
+
+    /// The layer as inference sees it; of an encoder's layers only.
+    pub(super) fn fold(&self) -> Result<FoldedLayer, TchError> {
+        match self {
+            Layer::MaxPool { name } => Ok(FoldedLayer::MaxPool { name: name.clone(), size: 2 }),
+            Layer::Conv { name, shape, conv, norm, activation } => {
+                let (weight, bias) = fold_norm(conv, norm.as_ref())?;
+                Ok(FoldedLayer::Conv(FoldedConv {
+                    name: name.clone(),
+                    weight,
+                    bias,
+                    stride: shape.stride as usize,
+                    padding: shape.padding() as usize,
+                    activation: *activation,
+                }))
+            }
+            Layer::Grow { .. } | Layer::Upsample | Layer::Tanh => {
+                Err(TchError::Kind("a decoder's layer has no folded form".to_owned()))
+            }
+        }
+    }
+}
+
+/// w' = w gamma / sqrt(var + eps), b' = beta + (b - mean) gamma / sqrt(var + eps), computed in f64.
+fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<f32>, Array1<f32>), TchError> {
+    let doubles = |t: &Tensor| Vec::<f64>::try_from(&t.detach().to_kind(tch::Kind::Double).contiguous().view([-1]));
+    let outputs = conv.ws.size()[0] as usize;
+    let bias = conv.bs.as_ref().map_or_else(|| Ok(vec![0.0; outputs]), doubles)?;
+    let (scale, shift) = match norm {
+        None => (vec![1.0; outputs], bias),
+        Some(norm) => {
+            let missing = || TchError::Kind("batch norm without weights".to_owned());
+            let gamma = doubles(norm.ws.as_ref().ok_or_else(missing)?)?;
+            let beta = doubles(norm.bs.as_ref().ok_or_else(missing)?)?;
+            let (mean, var) = (doubles(&norm.running_mean)?, doubles(&norm.running_var)?);
+            let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + BATCH_NORM_EPSILON).sqrt()).collect();
+            let shift = (0..outputs).map(|o| beta[o] + (bias[o] - mean[o]) * scale[o]).collect();
+            (scale, shift)
+        }
+    };
+    let weight = doubles(&conv.ws)?;
+    let each = weight.len() / outputs;
+    let weight: Vec<f32> = weight.iter().enumerate().map(|(i, w)| (w * scale[i / each]) as f32).collect();
+    let size: Vec<usize> = conv.ws.size().iter().map(|&s| s as usize).collect();
+    let weight = Array4::from_shape_vec((size[0], size[1], size[2], size[3]), weight);
+    let weight = weight.map_err(|e| TchError::Shape(e.to_string()))?;
+    Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
+}
+
+fn activate(x: Tensor, activation: Activation) -> Tensor {
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu => x.relu(),
+        // max(x, slope x) is the leaky ReLU for slopes below one; tch has no slope parameter.
+        Activation::LeakyRelu(slope) => x.maximum(&(&x * f64::from(slope))),
+    }
+}
+
+/// PyTorch's own initialisation, which tch's differs from: Kaiming uniform with a = sqrt 5 is 1 / sqrt(fan in).
+fn uniform(fan_in: i64) -> Init {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+fn conv2d(path: &nn::Path, shape: Shape, bias: bool) -> nn::Conv2D {
+    let init = uniform(shape.inputs * shape.kernel * shape.kernel);
+    let config = nn::ConvConfig {
+        stride: shape.stride,
+        padding: shape.padding(),
+        bias,
+        ws_init: init,
+        bs_init: init,
+        ..Default::default()
+    };
+    nn::conv2d(path, shape.inputs, shape.outputs, shape.kernel, config)
+}
+
+fn batch_norm(path: &nn::Path, channels: i64) -> nn::BatchNorm {
+    let config = nn::BatchNormConfig {
+        eps: BATCH_NORM_EPSILON,
+        ws_init: Init::Const(1.0),
+        bs_init: Init::Const(0.0),
+        ..Default::default()
+    };
+    nn::batch_norm2d(path, channels, config)
+}

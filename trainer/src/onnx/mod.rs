@@ -1,0 +1,96 @@
+//! Writes the encoder as ONNX, in f32 and in int8: one input `image`, f32 \[1, channels, height, width\], one output
+//! `embedding`, f32 \[1, d\], a unit vector.
+
+mod graph;
+mod proto;
+
+use crate::folded::{Activation, FoldedLayer, FoldedNet};
+use crate::forward::MIN_NORM;
+use crate::quantize::{QuantizedConv, QuantizedLayer, QuantizedNet};
+use graph::{Chain, float, int, ints};
+
+/// The f32 form: Conv, Relu or LeakyRelu, MaxPool. The net is one that [`FoldedNet::check`] lets pass.
+pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
+    let mut chain = Chain::new(&net.input);
+    for layer in &net.layers {
+        match layer {
+            FoldedLayer::MaxPool { name, size } => max_pool(&mut chain, name, *size),
+            FoldedLayer::Conv(conv) => {
+                let (weight, bias) = (format!("{}.weight", conv.name), format!("{}.bias", conv.name));
+                chain.floats(&weight, conv.weight.shape(), conv.weight.iter().copied());
+                chain.floats(&bias, &[conv.bias.len()], conv.bias.iter().copied());
+                let attributes = convolution(conv.weight.shape(), conv.stride, conv.padding);
+                chain.node(&conv.name, "Conv", &[&weight, &bias], attributes);
+                let after = format!("{}.activation", conv.name);
+                match conv.activation {
+                    Activation::Identity => {}
+                    Activation::Relu => chain.node(&after, "Relu", &[], vec![]),
+                    Activation::LeakyRelu(slope) => {
+                        chain.node(&after, "LeakyRelu", &[], vec![float("alpha", slope)]);
+                    }
+                }
+            }
+        }
+    }
+    chain.finish(net.embedding_dim(), MIN_NORM)
+}
+
+/// The int8 form: the image is quantized once, then QLinearConv with symmetric int8 values and scalar zero points of 0,
+/// ReLU and max pooling on the int8 tensor, leaky ReLU between a DequantizeLinear and a QuantizeLinear (there is no
+/// integer form of it in ONNX), and one DequantizeLinear before the unit length.
+pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
+    let mut chain = Chain::new(&net.input);
+    chain.int8s("zero", &[], [0]);
+    let mut scale = "image.scale".to_owned();
+    chain.floats(&scale, &[], [net.input_scale]);
+    chain.node("image.quantize", "QuantizeLinear", &[&scale, "zero"], vec![]);
+    for layer in &net.layers {
+        match layer {
+            QuantizedLayer::MaxPool { name, size } => max_pool(&mut chain, name, *size),
+            QuantizedLayer::Conv(conv) => scale = quantized_convolution(&mut chain, conv, &scale),
+        }
+    }
+    chain.node("dequantize", "DequantizeLinear", &[&scale, "zero"], vec![]);
+    chain.finish(net.embedding_dim(), MIN_NORM)
+}
+
+/// Adds a convolution whose input has the scale called `input_scale`; gives the name of its result's scale.
+fn quantized_convolution(chain: &mut Chain, conv: &QuantizedConv, input_scale: &str) -> String {
+    let name = |part: &str| format!("{}.{part}", conv.name);
+    let (weight, weight_scale, bias, scale) = (name("weight"), name("weight_scale"), name("bias"), name("scale"));
+    chain.int8s(&weight, conv.weight.shape(), conv.weight.iter().copied());
+    // A scale for the whole tensor has to be a scalar.
+    let scales = if conv.weight_scales.len() == 1 { vec![] } else { vec![conv.weight_scales.len()] };
+    chain.floats(&weight_scale, &scales, conv.weight_scales.iter().copied());
+    chain.int32s(&bias, &[conv.bias.len()], conv.bias.iter().copied());
+    chain.floats(&scale, &[], [conv.output_scale]);
+    let inputs = [input_scale, "zero", &weight, &weight_scale, "zero", &scale, "zero", &bias];
+    chain.node(&conv.name, "QLinearConv", &inputs, convolution(conv.weight.shape(), conv.stride, conv.padding));
+    match conv.activation {
+        Activation::Identity => {}
+        Activation::Relu => chain.node(&name("activation"), "Relu", &[], vec![]),
+        Activation::LeakyRelu(slope) => {
+            chain.node(&name("dequantize"), "DequantizeLinear", &[&scale, "zero"], vec![]);
+            chain.node(&name("activation"), "LeakyRelu", &[], vec![float("alpha", slope)]);
+            chain.node(&name("quantize"), "QuantizeLinear", &[&scale, "zero"], vec![]);
+        }
+    }
+    scale
+}
+
+/// A convolution's attributes; `shape` is its weight's, \[out, in, height, width\].
+fn convolution(shape: &[usize], stride: usize, padding: usize) -> Vec<graph::Attribute> {
+    let kernel: Vec<i64> = shape.iter().skip(2).map(|&k| k as i64).collect();
+    vec![
+        ints("kernel_shape", &kernel),
+        ints("strides", &[stride as i64; 2]),
+        ints("pads", &[padding as i64; 4]),
+        ints("dilations", &[1, 1]),
+        int("group", 1),
+    ]
+}
+
+fn max_pool(chain: &mut Chain, name: &str, size: usize) {
+    let size = [size as i64; 2];
+    chain.node(name, "MaxPool", &[], vec![ints("kernel_shape", &size), ints("strides", &size)]);
+}

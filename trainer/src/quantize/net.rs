@@ -1,0 +1,171 @@
+//! The quantized encoder: integers, and the scales that say what they stand for.
+
+use crate::folded::Activation;
+use ndarray::{Array1, Array4};
+use salad_shared::preprocess::InputSpec;
+use std::fmt;
+
+/// An int8 encoder. Every zero point is 0: a value is its integer times its tensor's scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedNet {
+    /// The input, in floats.
+    pub input: InputSpec,
+    /// The scale with which the image is quantized.
+    pub input_scale: f32,
+    /// The layers, first to last, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
+    pub layers: Vec<QuantizedLayer>,
+    /// How it was made.
+    pub options: QuantizeOptions,
+}
+
+/// One layer of a [`QuantizedNet`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum QuantizedLayer {
+    /// A convolution with its activation.
+    Conv(QuantizedConv),
+    /// Max pooling on the integers; the scale stays.
+    MaxPool {
+        /// Unique in the net.
+        name: String,
+        /// Window and stride.
+        size: usize,
+    },
+}
+
+/// A convolution in integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedConv {
+    /// Unique in the net.
+    pub name: String,
+    /// \[out, in, k, k\], -127..=127.
+    pub weight: Array4<i8>,
+    /// One scale for the tensor, or one an output channel.
+    pub weight_scales: Vec<f32>,
+    /// \[out\], in steps of input_scale * weight_scale.
+    pub bias: Array1<i32>,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Zero padding on all four sides.
+    pub padding: usize,
+    /// What follows, on the int8 result; a leaky ReLU's slope is a hair off the trained one (see
+    /// [`quantize`](super::quantize)).
+    pub activation: Activation,
+    /// The input's scale.
+    pub input_scale: f32,
+    /// The result's scale, before and after the activation.
+    pub output_scale: f32,
+}
+
+/// How to quantize.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuantizeOptions {
+    /// How activation scales are found.
+    pub calibration: Calibration,
+    /// How many scales a weight gets.
+    pub weight_scales: WeightScales,
+    /// Equalise the ranges of a channel's weights across layers first.
+    pub equalise: bool,
+    /// Fold the mean error of every channel, seen on the calibration images, into its bias.
+    pub bias_correction: bool,
+}
+
+/// How a tensor's largest magnitude that is still represented is found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Calibration {
+    /// The largest magnitude seen.
+    MinMax,
+    /// The magnitude below which this share of the values lies, in percent, above 50 to 100.
+    Percentile(f32),
+    /// The magnitude that makes the mean square error of rounding and clipping smallest.
+    MeanSquareError,
+}
+
+/// How many scales a weight tensor gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightScales {
+    /// One: the fast form in tract.
+    PerTensor,
+    /// One an output channel: closer, slower in tract.
+    PerChannel,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> QuantizeOptions {
+        QuantizeOptions {
+            calibration: Calibration::MeanSquareError,
+            weight_scales: WeightScales::PerTensor,
+            equalise: true,
+            bias_correction: true,
+        }
+    }
+}
+
+/// `min-max`, `percentile` or `mse`, as in a bundle's manifest.
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Calibration::MinMax => "min-max",
+            Calibration::Percentile(_) => "percentile",
+            Calibration::MeanSquareError => "mse",
+        })
+    }
+}
+
+/// `per-tensor` or `per-channel`, as in a bundle's manifest.
+impl fmt::Display for WeightScales {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightScales::PerTensor => "per-tensor",
+            WeightScales::PerChannel => "per-channel",
+        })
+    }
+}
+
+impl fmt::Display for QuantizeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.calibration)?;
+        if let Calibration::Percentile(percent) = self.calibration {
+            write!(f, " {percent}")?;
+        }
+        write!(f, ", {}", self.weight_scales)?;
+        f.write_str(if self.equalise { ", equalised" } else { "" })?;
+        f.write_str(if self.bias_correction { ", bias corrected" } else { "" })
+    }
+}
+
+impl QuantizedNet {
+    /// Length d of the embedding.
+    pub fn embedding_dim(&self) -> usize {
+        self.convolutions().last().map_or(0, |c| c.bias.len())
+    }
+
+    /// The convolutions, first to last.
+    pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
+        self.layers.iter().filter_map(|l| match l {
+            QuantizedLayer::Conv(c) => Some(c),
+            QuantizedLayer::MaxPool { .. } => None,
+        })
+    }
+
+    /// The scale of the last layer's result.
+    pub fn output_scale(&self) -> f32 {
+        self.convolutions().last().map_or(self.input_scale, |c| c.output_scale)
+    }
+}
+
+impl QuantizedConv {
+    /// What one step of the 32-bit sum is worth, for output channel `out`.
+    pub fn sum_scale(&self, out: usize) -> f32 {
+        self.input_scale * self.weight_scale(out)
+    }
+
+    /// What the 32-bit sum is multiplied by to give output steps, for output channel `out`; computed in f32 in the order
+    /// in which onnxruntime and tract compute it.
+    pub fn multiplier(&self, out: usize) -> f32 {
+        self.sum_scale(out) / self.output_scale
+    }
+
+    fn weight_scale(&self, out: usize) -> f32 {
+        self.weight_scales.get(out).or(self.weight_scales.first()).copied().unwrap_or(1.0)
+    }
+}

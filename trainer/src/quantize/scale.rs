@@ -1,0 +1,154 @@
+//! Finding the scale of a tensor from a histogram of its values.
+
+use super::net::Calibration;
+use crate::folded::Activation;
+
+/// Bins on either side of 0: 16 for each step of an int8.
+const BINS: usize = 2048;
+
+/// The search for the smallest mean square error goes from the largest magnitude down by this factor, this many times:
+/// to a twentieth of it.
+const SHRINK: f32 = 0.97;
+const STEPS: i32 = 100;
+
+/// Counts of values over -largest..=largest.
+pub(crate) struct Histogram {
+    largest: f32,
+    counts: Vec<u64>,
+}
+
+impl Histogram {
+    /// An empty histogram for values of magnitude up to `largest`, finite and not negative.
+    pub(crate) fn new(largest: f32) -> Histogram {
+        Histogram { largest, counts: vec![0; 2 * BINS] }
+    }
+
+    /// Counts `values`.
+    pub(crate) fn add(&mut self, values: impl IntoIterator<Item = f32>) {
+        let per_unit = BINS as f32 / self.largest.max(f32::MIN_POSITIVE);
+        for value in values {
+            // A float that does not fit is cast to the nearest integer that does.
+            let bin = ((value * per_unit) + BINS as f32) as usize;
+            if let Some(count) = self.counts.get_mut(bin.min(2 * BINS - 1)) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// The scale that `calibration` chooses; `error` gives, for a value and a scale, by how much the quantized value
+    /// misses. A tensor of zeros gets the scale 1.
+    pub(crate) fn scale(&self, calibration: Calibration, error: impl Fn(f32, f32) -> f32) -> f32 {
+        let limit = match calibration {
+            Calibration::MinMax => self.largest,
+            Calibration::Percentile(percent) => self.percentile(percent),
+            Calibration::MeanSquareError => self.least_error(error),
+        };
+        if limit / 127.0 < f32::MIN_POSITIVE { 1.0 } else { limit / 127.0 }
+    }
+
+    /// The middle of each bin that is not empty, with its count.
+    fn bins(&self) -> impl Iterator<Item = (f32, u64)> {
+        let width = self.largest / BINS as f32;
+        let middle = move |bin: usize| (bin as f32 + 0.5 - BINS as f32) * width;
+        self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(move |(bin, &count)| (middle(bin), count))
+    }
+
+    fn percentile(&self, percent: f32) -> f32 {
+        let total: u64 = self.counts.iter().sum();
+        let wanted = (f64::from(percent) / 100.0 * total as f64).ceil() as u64;
+        let (below, above) = self.counts.split_at(BINS);
+        let mut seen = 0;
+        for (bin, (a, b)) in above.iter().zip(below.iter().rev()).enumerate() {
+            seen += a + b;
+            if seen >= wanted {
+                return self.largest * (bin + 1) as f32 / BINS as f32;
+            }
+        }
+        self.largest
+    }
+
+    fn least_error(&self, error: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut best = (f64::INFINITY, self.largest);
+        for step in 0..STEPS {
+            let limit = self.largest * SHRINK.powi(step);
+            let square = |(x, count): (f32, u64)| f64::from(error(x, limit / 127.0)).powi(2) * count as f64;
+            let sum: f64 = self.bins().map(square).sum();
+            if sum < best.0 {
+                best = (sum, limit);
+            }
+        }
+        best.1
+    }
+}
+
+/// By how much an activation misses when `x`, before the activation, is rounded to an int8 of `scale` and the activation
+/// is applied to that.
+pub(crate) fn activation_error(x: f32, scale: f32, activation: Activation) -> f32 {
+    let q = (x / scale).round_ties_even().clamp(-128.0, 127.0);
+    match activation {
+        Activation::Identity => q * scale - x,
+        Activation::Relu => q.max(0.0) * scale - x.max(0.0),
+        Activation::LeakyRelu(slope) => {
+            let (q, x) = if q < 0.0 { ((q * slope).round_ties_even(), x * slope) } else { (q, x) };
+            q * scale - x
+        }
+    }
+}
+
+/// By how much a weight misses when it is rounded to -127..=127 steps of `scale`.
+pub(crate) fn weight_error(w: f32, scale: f32) -> f32 {
+    (w / scale).round_ties_even().clamp(-127.0, 127.0) * scale - w
+}
+
+/// A slope near `slope` that takes no int8 to a rounding tie: n * slope = m + 1/2 would be rounded one way or the other
+/// by the last bit of a runtime's floats, and slope 0.1 has 26 such n.
+pub(crate) fn slope_without_ties(slope: f32) -> f32 {
+    const MARGIN: f32 = 1e-4;
+    let tied = |s: f32| (1..=128).any(|n| ((n as f32 * s).fract() - 0.5).abs() < MARGIN);
+    (0..100).map(|i| slope * (1.0 + i as f32 * 1e-4)).find(|&s| !tied(s)).unwrap_or(slope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp() -> Histogram {
+        let mut histogram = Histogram::new(10.0);
+        histogram.add((0..=1000).map(|i| i as f32 / 1000.0));
+        histogram.add([-10.0]);
+        histogram
+    }
+
+    #[test]
+    fn each_calibration_finds_its_limit() {
+        let error = |x: f32, scale: f32| activation_error(x, scale, Activation::Identity);
+        let limit = |calibration| ramp().scale(calibration, error) * 127.0;
+        assert_eq!(limit(Calibration::MinMax), 10.0);
+        assert!((limit(Calibration::Percentile(99.0)) - 1.0).abs() < 0.02);
+        assert!(limit(Calibration::Percentile(100.0)) >= 9.99);
+        // One value of 10 among a thousand below 1: keeping it costs less than clipping it.
+        assert!(limit(Calibration::MeanSquareError) > 9.0);
+        // A ReLU does not see it.
+        let relu = ramp().scale(Calibration::MeanSquareError, |x, s| activation_error(x, s, Activation::Relu)) * 127.0;
+        assert!((relu - 1.0).abs() < 0.05, "{relu}");
+    }
+
+    #[test]
+    fn zeros_get_a_usable_scale() {
+        let mut zeros = Histogram::new(0.0);
+        zeros.add([0.0; 5]);
+        for calibration in [Calibration::MinMax, Calibration::Percentile(99.9), Calibration::MeanSquareError] {
+            assert_eq!(zeros.scale(calibration, weight_error), 1.0);
+        }
+    }
+
+    #[test]
+    fn the_slope_moves_by_a_hair_only() {
+        let slope = slope_without_ties(0.1);
+        assert!((slope - 0.1).abs() < 1e-4 && slope != 0.1, "{slope}");
+        for n in 1..=128 {
+            assert!(((n as f32 * slope).fract() - 0.5).abs() > 5e-5, "{n}");
+        }
+        assert_eq!(slope_without_ties(0.0), 0.0);
+    }
+}

@@ -1,0 +1,125 @@
+//! The integer network run with libtorch, to the bit as ONNX defines it: sums in 32-bit integers, one multiplication in
+//! f32, rounding half to even, saturation to -128..=127.
+
+use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet};
+use crate::folded::Activation;
+use crate::forward::{ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
+use ndarray::Array2;
+use tch::{Kind, TchError, Tensor};
+
+/// f32 holds every integer up to this one.
+const EXACT_IN_F32: i64 = 1 << 24;
+
+impl QuantizedNet {
+    /// Embeddings \[n, d\] of `images` (\[n, channels, height, width\], values -1..=1), each of unit length, as the int8
+    /// network computes them. On the CPU, in batches.
+    pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
+        let _guard = tch::no_grad_guard();
+        let weights = self
+            .layers
+            .iter()
+            .map(|layer| match layer {
+                QuantizedLayer::Conv(conv) => Ok(Some(IntWeights::new(conv)?)),
+                QuantizedLayer::MaxPool { .. } => Ok(None),
+            })
+            .collect::<Result<Vec<_>, TchError>>()?;
+        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        for x in batches(&self.input, images, n)? {
+            let mut x = quantize_linear(&x?, self.input_scale)?;
+            for (layer, weights) in self.layers.iter().zip(&weights) {
+                x = match (layer, weights) {
+                    (QuantizedLayer::Conv(conv), Some(weights)) => requantize(&weights.sums(&x)?, conv)?,
+                    (QuantizedLayer::MaxPool { size, .. }, _) => max_pool(&x, *size)?,
+                    (QuantizedLayer::Conv(_), None) => x,
+                };
+            }
+            let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
+            push_rows(&unit_rows(&dequantized.f_flatten(1, -1)?)?, &mut rows)?;
+        }
+        matrix(rows, n, self.embedding_dim())
+    }
+}
+
+/// A convolution's integer weights in f32 tensors, cut along the input channels so that no sum in a part can leave the
+/// integers f32 holds: f32 convolutions are fast, and each part is exact whatever order it is summed in.
+pub(crate) struct IntWeights {
+    parts: Vec<Part>,
+    stride: i64,
+    padding: i64,
+}
+
+struct Part {
+    first_channel: i64,
+    weight: Tensor,
+}
+
+impl IntWeights {
+    pub(crate) fn new(conv: &QuantizedConv) -> Result<IntWeights, TchError> {
+        let (out, channels, kh, kw) = conv.weight.dim();
+        let whole = tensor4(conv.weight.iter().map(|&w| f32::from(w)).collect(), (out, channels, kh, kw))?;
+        // The largest sum each output channel can reach so far, and where the part began.
+        let (mut reach, mut first_channel) = (vec![0_i64; out], 0);
+        let mut parts = Vec::new();
+        let part = |from: usize, to: usize| -> Result<Part, TchError> {
+            let weight = whole.f_narrow(1, from as i64, (to - from) as i64)?.f_contiguous()?;
+            Ok(Part { first_channel: from as i64, weight })
+        };
+        for (channel, entering) in conv.weight.axis_iter(ndarray::Axis(1)).enumerate() {
+            let adds: Vec<i64> =
+                entering.outer_iter().map(|w| w.iter().map(|&w| 128 * i64::from(w).abs()).sum()).collect();
+            let full = reach.iter().zip(&adds).any(|(r, a)| r + a > EXACT_IN_F32);
+            if full && channel > first_channel {
+                parts.push(part(first_channel, channel)?);
+                (reach, first_channel) = (vec![0; out], channel);
+            }
+            reach.iter_mut().zip(&adds).for_each(|(r, a)| *r += a);
+        }
+        parts.push(part(first_channel, channels)?);
+        Ok(IntWeights { parts, stride: conv.stride as i64, padding: conv.padding as i64 })
+    }
+
+    /// The sums without bias, f64 tensor of integers; `x` is an f32 tensor of integers -128..=127.
+    pub(crate) fn sums(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let mut sum: Option<Tensor> = None;
+        for part in &self.parts {
+            let channels = part.weight.size().get(1).copied().unwrap_or(0);
+            let y = x
+                .f_narrow(1, part.first_channel, channels)?
+                .f_conv2d(&part.weight, None::<Tensor>, [self.stride; 2], [self.padding; 2], [1, 1], 1)?
+                .f_to_kind(Kind::Double)?;
+            sum = Some(match sum {
+                Some(sum) => sum.f_add(&y)?,
+                None => y,
+            });
+        }
+        sum.ok_or_else(|| TchError::Shape("a convolution without weights".into()))
+    }
+}
+
+/// What the int8 layer gives for its sums without bias: an f32 tensor of integers -128..=127.
+pub(crate) fn requantize(sums: &Tensor, conv: &QuantizedConv) -> Result<Tensor, TchError> {
+    let out = conv.bias.len();
+    let shape = [1, out as i64, 1, 1];
+    let bias: Vec<f64> = conv.bias.iter().map(|&b| f64::from(b)).collect();
+    let multipliers: Vec<f32> = (0..out).map(|o| conv.multiplier(o)).collect();
+    let sums = sums.f_to_kind(Kind::Double)?.f_add(&Tensor::f_from_slice(&bias)?.f_view(shape)?)?;
+    let scaled = sums.f_to_kind(Kind::Float)?.f_mul(&Tensor::f_from_slice(&multipliers)?.f_view(shape)?)?;
+    let q = saturate(&scaled)?;
+    match conv.activation {
+        Activation::Identity => Ok(q),
+        Activation::Relu => q.f_relu(),
+        Activation::LeakyRelu(slope) => {
+            let x = q.f_mul_scalar(f64::from(conv.output_scale))?;
+            quantize_linear(&x.f_maximum(&x.f_mul_scalar(f64::from(slope))?)?, conv.output_scale)
+        }
+    }
+}
+
+/// ONNX's QuantizeLinear with zero point 0, as an f32 tensor of integers.
+pub(crate) fn quantize_linear(x: &Tensor, scale: f32) -> Result<Tensor, TchError> {
+    saturate(&x.f_div_scalar(f64::from(scale))?)
+}
+
+fn saturate(x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_round()?.f_clamp(-128.0, 127.0)
+}

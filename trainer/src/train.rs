@@ -1,0 +1,373 @@
+//! The spine of a run: data -> phase 1 -> rounds of phase 2 {neighbourhoods, epochs, validate, checkpoint}.
+//!
+//! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
+
+use crate::checkpoint::{self, CheckpointError, Named, State};
+use crate::config::{BankStart, Config, ConfigError};
+use crate::dataset::{Dataset, DatasetError, Item, TestItem, load_frames};
+use crate::device;
+use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
+use crate::loader::{Batch, Loader};
+use crate::losses::{BatchTargets, contrastive};
+use crate::memory_bank::MemoryBank;
+use crate::model::Model;
+use crate::neighbours::Neighbourhoods;
+use crate::network::to_images;
+use crate::optimiser::Adam;
+use crate::progress::Progress;
+use salad_shared::atomic;
+use salad_shared::preprocess::Frame;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::{Kind, TchError, Tensor, no_grad};
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The images.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// libtorch.
+    #[error("libtorch: {0}")]
+    Tch(#[from] TchError),
+    /// A file of the run cannot be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// Anything else that a person has to mend.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The images of a run, decoded and resized, with what they are called.
+#[derive(Debug)]
+pub struct Images {
+    /// Normal images that are trained on.
+    pub train: Set<Item>,
+    /// Normal images that choose and calibrate.
+    pub validation: Set<Item>,
+    /// Images that only judge; may be empty.
+    pub test: Set<TestItem>,
+    /// Name and reason of each image that could not be read.
+    pub skipped: Vec<(String, String)>,
+    /// SHA-256 over the names and sizes of the training images.
+    pub sha256: String,
+    /// The layout the data was found in.
+    pub layout: String,
+}
+
+/// Items and their frames, in one order.
+#[derive(Debug)]
+pub struct Set<T> {
+    /// What they are.
+    pub items: Vec<T>,
+    /// Their pixels, at the network's input size.
+    pub frames: Arc<Vec<Frame>>,
+}
+
+/// A run that has been trained.
+#[derive(Debug)]
+pub struct Trained {
+    /// Its configuration.
+    pub config: Config,
+    /// Its images.
+    pub images: Images,
+    /// Its network.
+    pub model: Model,
+    /// What happened.
+    pub history: History,
+}
+
+/// How a run begins and ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent {
+    /// Go on where the checkpoint stands.
+    pub resume: bool,
+    /// Stop once so many epochs are done, to be resumed another time.
+    pub stop_after: Option<u32>,
+}
+
+/// Trains into the folder `run`, or goes on where its checkpoint stands. `None` where it was told to stop on the way.
+pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
+    let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
+    if config.train.threads > 0 {
+        tch::set_num_threads(config.train.threads as i32);
+    }
+    let saved = prepare_folder(config, run, extent.resume)?;
+    let images = load_images(config)?;
+    let n = images.train.items.len();
+    crate::finish::check_validation(images.validation.items.len(), &config.data.root)?;
+
+    let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
+    let mut bank = match config.train.bank_start {
+        BankStart::Random => MemoryBank::random(n, config.network.embedding_dim, device),
+        BankStart::Encode => {
+            let rows = model.embed(&images.train.frames)?;
+            MemoryBank::from_rows(&Tensor::try_from(rows)?.to_device(device))
+        }
+    };
+    let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
+    let mut history = History::default();
+    let mut neighbourhoods = None;
+    let mut start = 0;
+    if let Some((state, mut tensors)) = saved {
+        if state.dataset_sha256 != images.sha256 {
+            return Err(TrainError::Refused(format!(
+                "{}: the training images are not those the run began with; train anew into another --out",
+                run.display()
+            )));
+        }
+        let mut take = |name: &str| take_tensor(&mut tensors, run, name);
+        model.restore(&mut take)?;
+        bank = MemoryBank::from_saved(take("bank")?.to_device(device));
+        adam.restore(state.optimiser_steps, &mut take)?;
+        if state.round > 0 {
+            let (prototypical, members) = (take("prototypical")?.to_device(device), take("members")?.to_device(device));
+            neighbourhoods = Some(Neighbourhoods { prototypical, members });
+        }
+        (history, start) = (state.history, state.epochs_done);
+        log::info!("going on after epoch {start}");
+    }
+
+    let schedule = config.schedule();
+    let loader = Loader::new(
+        Arc::clone(&images.train.frames),
+        config.input_spec(),
+        config.augment.clone(),
+        config.train.views,
+        config.train.batch_size,
+        config.seed,
+        config.train.loader_threads,
+    );
+    let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
+    let mut progress = Progress::epochs(schedule.epochs(), start);
+    for epoch in start..end {
+        let stage = schedule.stage(epoch);
+        if stage.begins && stage.round > 0 {
+            let t = &config.train;
+            let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, t.rate, t.neighbours, t.tau);
+            neighbourhoods = Some(found);
+            history.rounds.push(RoundRow::new(stage.round, &stats));
+        }
+        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
+        let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
+        row.round = stage.round;
+        row.validation_reconstruction = validation_reconstruction(config, &model, &images.validation.frames)?;
+        progress.epoch_done(&row);
+        if !row.total.is_finite() {
+            return Err(TrainError::Refused(format!(
+                "the loss is {} in epoch {epoch}: lower train.learning_rate; --resume goes on from the epoch before",
+                row.total
+            )));
+        }
+        history.epochs.push(row);
+        let state = State {
+            version: 1,
+            config: config.to_toml(),
+            dataset_sha256: images.sha256.clone(),
+            epochs_done: epoch + 1,
+            round: stage.round,
+            optimiser_steps: adam.steps(),
+            history: history.clone(),
+            tensors: String::new(),
+            tensors_sha256: String::new(),
+        };
+        checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
+        let path = run.join("history.csv");
+        history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
+    }
+    progress.finish();
+    if end < schedule.epochs() {
+        log::info!("stopped after epoch {}; --resume goes on", start.max(end));
+        return Ok(None);
+    }
+    Ok(Some(Trained { config: config.clone(), images, model, history }))
+}
+
+/// Takes up a finished or stopped run as its checkpoint left it, to evaluate or export it anew. `adjust` may change what
+/// follows the training (score, prototypes, threshold, where the data is).
+pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>) -> Result<Trained, TrainError> {
+    let Some((state, mut tensors)) = checkpoint::load(run)? else {
+        return Err(TrainError::Refused(format!("{}: holds no checkpoint.json; `train --out` makes one", run.display())));
+    };
+    let config = adjust(&state.config)?;
+    let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
+    let images = load_images(&config)?;
+    if state.dataset_sha256 != images.sha256 {
+        log::warn!("the training images are not those the run was trained on");
+    }
+    let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
+    model.restore(|name| take_tensor(&mut tensors, run, name))?;
+    Ok(Trained { config, images, model, history: state.history })
+}
+
+/// One epoch's parts, borrowed from the run.
+struct Epoch<'a> {
+    config: &'a Config,
+    model: &'a Model,
+    bank: &'a mut MemoryBank,
+    adam: &'a mut Adam,
+    first: &'a mut Vec<f64>,
+}
+
+impl Epoch<'_> {
+    /// Every image once: forward, losses, backward, step, bank.
+    fn run(&mut self, epoch: u32, loader: &Loader, neighbourhoods: Option<&Neighbourhoods>) -> Result<EpochRow, TrainError> {
+        let schedule = self.config.schedule();
+        let steps = loader.batches_per_epoch();
+        // [reconstruction, sample-specific, aggregation, total], weighted by the batch's images
+        let mut sums = Tensor::zeros([4], (Kind::Double, self.model.store.device()));
+        let (mut images, mut learning_rate) = (0usize, 0.0);
+        for (step, batch) in loader.epoch(u64::from(epoch)).enumerate() {
+            let progress = (f64::from(epoch) + step as f64 / steps as f64) / f64::from(schedule.epochs());
+            learning_rate = self.config.train.learning_rate * schedule.rate_at(progress);
+            let terms = self.step(&batch, neighbourhoods, learning_rate);
+            if self.first.len() < FIRST_LOSSES {
+                self.first.push(terms.double_value(&[3]));
+            }
+            sums = sums + terms * batch.size as f64;
+            images += batch.size;
+        }
+        let means = Vec::<f64>::try_from(&(sums / images.max(1) as f64))?;
+        Ok(EpochRow {
+            epoch,
+            round: 0,
+            reconstruction: means[0],
+            sample_specific: means[1],
+            aggregation: means[2],
+            total: means[3],
+            learning_rate,
+            validation_reconstruction: 0.0,
+        })
+    }
+
+    /// One step; gives [reconstruction, sample-specific, aggregation, total] without waiting for the device.
+    fn step(&mut self, batch: &Batch, neighbourhoods: Option<&Neighbourhoods>, learning_rate: f64) -> Tensor {
+        let (config, device) = (&self.config.train, self.model.store.device());
+        let images = to_images(&batch.images, &self.model.input, device); // [views * b, c, h, w]
+        let own: Vec<i64> = batch.indices.iter().map(|&i| i as i64).collect();
+        let own = Tensor::from_slice(&own).to_device(device);
+        let targets = BatchTargets {
+            prototypical: match neighbourhoods {
+                Some(n) => n.prototypical.index_select(0, &own),
+                None => Tensor::zeros([batch.size as i64], (Kind::Float, device)),
+            },
+            neighbourhood: neighbourhoods.map(|n| n.members.index_select(0, &own)),
+            own,
+        };
+        let z = self.model.net.encode(&images, true);
+        let views = z.view([batch.views as i64, batch.size as i64, -1]); // [views, b, d]
+        let reconstruction = config.reconstruction.loss(&self.model.net.decode(&z, true), &images);
+        let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
+        let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;
+        self.adam.zero_grad();
+        total.backward();
+        self.adam.step(learning_rate);
+        self.bank.update(&targets.own, &views, config.bank_rate);
+        let terms = [reconstruction, pull.sample_specific, pull.aggregation, total].map(|t| t.detach());
+        Tensor::stack(&terms, 0).to_kind(Kind::Double)
+    }
+}
+
+/// Makes the run's folder and says what is in it: the checkpoint to go on from, if one is wanted.
+fn prepare_folder(
+    config: &Config,
+    run: &Path,
+    resume: bool,
+) -> Result<Option<(State, HashMap<String, Tensor>)>, TrainError> {
+    std::fs::create_dir_all(run).map_err(|source| TrainError::Io { path: run.into(), source })?;
+    let saved = checkpoint::load(run)?;
+    match (&saved, resume) {
+        (Some(_), false) => Err(TrainError::Refused(format!(
+            "{}: holds a run already; --resume goes on with it, another --out begins a new one",
+            run.display()
+        ))),
+        (None, true) => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
+        (Some((state, _)), true) => {
+            let began = Config::load_text("checkpoint.json", &state.config, &[])?;
+            if !same_run(&began, config) {
+                return Err(TrainError::Refused(format!(
+                    "{}: the configuration is not the one the run began with ({}); train anew into another --out",
+                    run.display(),
+                    run.join("config.toml").display()
+                )));
+            }
+            Ok(saved)
+        }
+        (None, false) => {
+            let path = run.join("config.toml");
+            atomic::write(&path, config.to_toml().as_bytes()).map_err(|source| TrainError::Io { path, source })?;
+            Ok(None)
+        }
+    }
+}
+
+/// Whether two configurations train the same weights: threads do not change them.
+fn same_run(a: &Config, b: &Config) -> bool {
+    let mut b = b.clone();
+    b.train.threads = a.train.threads;
+    b.train.loader_threads = a.train.loader_threads;
+    *a == b
+}
+
+fn load_images(config: &Config) -> Result<Images, TrainError> {
+    let dataset = Dataset::open(&config.data, config.seed)?;
+    let sha256 = dataset.digest();
+    let spec = config.input_spec();
+    let mut skipped = Vec::new();
+    let mut frames = |items: &[Item], what: &str| -> Result<(Vec<usize>, Arc<Vec<Frame>>), TrainError> {
+        let bar = Progress::images(what, items.len());
+        let loaded = load_frames(items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
+        bar.finish();
+        skipped.extend(loaded.skipped);
+        Ok((loaded.positions, Arc::new(loaded.frames)))
+    };
+    let (kept, train) = frames(&dataset.train, "training images")?;
+    let train = Set { items: kept.iter().map(|&i| dataset.train[i].clone()).collect(), frames: train };
+    let (kept, validation) = frames(&dataset.validation, "validation images")?;
+    let validation = Set { items: kept.iter().map(|&i| dataset.validation[i].clone()).collect(), frames: validation };
+    let test_items: Vec<Item> = dataset.test.iter().map(|t| t.item.clone()).collect();
+    let (kept, test) = frames(&test_items, "test images")?;
+    let test = Set { items: kept.iter().map(|&i| dataset.test[i].clone()).collect(), frames: test };
+    Ok(Images { train, validation, test, skipped, sha256, layout: dataset.layout })
+}
+
+fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {
+    let mut sum = 0.0;
+    for chunk in frames.chunks(config.train.batch_size) {
+        let loss = no_grad(|| {
+            let images = model.images(chunk);
+            config.train.reconstruction.loss(&model.net.decode(&model.net.encode(&images, false), false), &images)
+        });
+        sum += f64::try_from(&loss)? * chunk.len() as f64;
+    }
+    Ok(sum / frames.len().max(1) as f64)
+}
+
+fn tensors_to_save(model: &Model, bank: &MemoryBank, adam: &Adam, found: Option<&Neighbourhoods>) -> Named {
+    let mut tensors = model.variables();
+    tensors.push(("bank".into(), bank.rows().shallow_clone()));
+    tensors.extend(adam.state());
+    if let Some(found) = found {
+        tensors.push(("prototypical".into(), found.prototypical.shallow_clone()));
+        tensors.push(("members".into(), found.members.shallow_clone()));
+    }
+    tensors
+}
+
+fn take_tensor(tensors: &mut HashMap<String, Tensor>, run: &Path, name: &str) -> Result<Tensor, TrainError> {
+    tensors.remove(name).ok_or_else(|| {
+        TrainError::Refused(format!("{}: its checkpoint has no tensor {name}; it is of another network", run.display()))
+    })
+}

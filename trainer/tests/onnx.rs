@@ -1,0 +1,55 @@
+//! The ONNX files against onnx.checker and onnxruntime. scripts/setup-python.sh installs both under target/python; where
+//! that was not done these tests say so and check nothing, while those in quantize.rs always run.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod nets;
+
+use ndarray::Array2;
+use salad_trainer::folded::FoldedNet;
+use salad_trainer::onnx::to_onnx_f32;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const F32_TOLERANCE: f32 = 1e-5;
+
+#[test]
+fn f32_equals_libtorch() {
+    for net in [nets::edge(64, &[8, 16, 24, 32], 24, 1), nets::unet(64, &[8, 16, 32, 48, 64], 40, 2)] {
+        let images = nets::images(&net, 3, 3).concat();
+        let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_f32(&net), &images) else { return };
+        assert_eq!(ops["Conv"], net.convolutions().count());
+        let expected = net.encode(&images, 3).unwrap();
+        let worst = (&embeddings - &expected).iter().fold(0.0_f32, |m, d| m.max(d.abs()));
+        assert!(worst < F32_TOLERANCE, "{worst}");
+    }
+}
+
+/// onnxruntime's embeddings of `images`, after onnx.checker has passed the model; and how often each operator occurs.
+fn onnxruntime(net: &FoldedNet, model: &[u8], images: &[f32]) -> Option<(Array2<f32>, serde_json::Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join("target/python/bin/python");
+    if !root.join("target/python/STAMP").exists() {
+        eprintln!("SKIPPED: no {}: scripts/setup-python.sh makes it", python.display());
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { dir.path().join(name) };
+    std::fs::write(path("model.onnx"), model).unwrap();
+    std::fs::write(path("in.f32"), images.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    let output = Command::new(python)
+        .arg(root.join("tests/harness/check_onnx.py"))
+        .args([path("model.onnx"), path("in.f32"), path("out.f32")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let values: Vec<f32> = std::fs::read(path("out.f32"))
+        .unwrap()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let n = images.len() / net.input.len();
+    assert_eq!(report["n"], n);
+    Some((Array2::from_shape_vec((n, net.embedding_dim()), values).unwrap(), report["ops"].clone()))
+}

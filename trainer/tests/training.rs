@@ -1,0 +1,120 @@
+//! A whole small run: it learns, it repeats, and resumed it equals one that was not stopped.
+
+use salad_trainer::config::Config;
+use salad_trainer::train::{Extent, Trained, train};
+use std::path::Path;
+
+/// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
+/// CHANGELOG.md. They hold to 1e-4, since processors round differently.
+const FIRST_LOSSES: [f64; 10] = [0.0; 10];
+
+/// Thirty-six pictures of a bright square that moves a little on a dark gradient.
+fn images(folder: &Path) {
+    for i in 0..36u32 {
+        let (x0, y0) = (8 + i % 6, 8 + i / 6);
+        let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+            let inside = (x0..x0 + 12).contains(&x) && (y0..y0 + 12).contains(&y);
+            if inside { image::Rgb([220, 180, 40]) } else { image::Rgb([(2 * x) as u8, (3 * y) as u8, 60]) }
+        });
+        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
+    }
+}
+
+fn config(folder: &Path) -> Config {
+    let text = format!(
+        r#"
+        seed = 5
+        [data]
+        root = "{}"
+        validation_share = 0.3
+        [input]
+        size = 32
+        [network]
+        embedding_dim = 16
+        widths = [8, 16, 16]
+        [train]
+        batch_size = 8
+        views = 2
+        phase1_epochs = 2
+        round_epochs = 2
+        rate = 0.5
+        neighbours = 3
+        device = "cpu"
+        threads = 1
+        "#,
+        folder.display()
+    );
+    Config::load_text("test", &text, &[]).unwrap()
+}
+
+fn run(config: &Config, out: &Path, extent: Extent) -> Option<Trained> {
+    train(config, out, extent).unwrap()
+}
+
+fn weights(trained: &Trained) -> Vec<(String, Vec<u32>)> {
+    let bits = |t: &tch::Tensor| {
+        salad_trainer::network::to_floats(t).unwrap().into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    trained.model.variables().iter().map(|(name, t)| (name.clone(), bits(t))).collect()
+}
+
+#[test]
+fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let mut config = config(&data);
+
+    let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
+    let broken = dir.path().join("broken");
+    // Stopped in phase 1, and in the middle of a round, whose neighbourhoods have to be the same after it.
+    let stops = [Some(1), Some(3), None];
+    let mut last = None;
+    for (i, stop_after) in stops.into_iter().enumerate() {
+        // The number of threads that augment is not part of a run's identity.
+        config.train.loader_threads = i;
+        last = run(&config, &broken, Extent { resume: i > 0, stop_after });
+    }
+    let resumed = last.unwrap();
+    assert_eq!(weights(&whole), weights(&resumed));
+    assert_eq!(whole.history, resumed.history);
+    assert_eq!(whole.history.rounds.len(), 2);
+    assert_eq!(whole.history.rounds[1].prototypical, whole.images.train.items.len());
+}
+
+#[test]
+fn the_first_losses_of_a_seeded_run_are_pinned_and_fall() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let trained = run(&config(&data), &dir.path().join("run"), Extent::default()).unwrap();
+    let found = &trained.history.first_losses;
+    assert_eq!(found.len(), FIRST_LOSSES.len());
+    for (step, (found, pinned)) in found.iter().zip(FIRST_LOSSES).enumerate() {
+        assert!((found - pinned).abs() <= 1e-4 * pinned, "step {step}: {found}, pinned {pinned}; all: {:?}", trained.history.first_losses);
+    }
+    let epochs = &trained.history.epochs;
+    assert!(epochs[5].reconstruction < 0.7 * epochs[0].reconstruction, "{epochs:?}");
+}
+
+#[test]
+fn what_a_run_cannot_go_on_with_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let config = config(&data);
+    let out = dir.path().join("run");
+    let refused = |config: &Config, extent| train(config, &out, extent).unwrap_err().to_string();
+    let resume = Extent { resume: true, stop_after: None };
+    assert!(refused(&config, resume).contains("no checkpoint to resume"));
+    run(&config, &out, Extent { resume: false, stop_after: Some(1) });
+    assert!(refused(&config, Extent::default()).contains("--resume"));
+    let mut other = config.clone();
+    other.train.learning_rate *= 2.0;
+    assert!(refused(&other, resume).contains("configuration"));
+    std::fs::remove_file(data.join("00.png")).unwrap();
+    assert!(refused(&config, resume).contains("training images are not those"));
+}

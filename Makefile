@@ -29,6 +29,8 @@ demo: setup ## renders a scene, trains on it, replays its test stream on the edg
 
 test: setup ## builds everything and runs all tests
 	@scripts/setup-python.sh
+	target/python/bin/python tests/golden/generate.py --check tests/golden/*.json
+	python3 -m unittest discover scripts
 	cargo build $(CARGO_FLAGS) --workspace
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 

@@ -29,7 +29,7 @@ pub const MASK_LEVELS: u8 = 3;
 
 /// What to render.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SceneOptions {
+pub struct Options {
     /// The one seed.
     pub seed: u64,
     /// Pixels a row, 64 to 1920; the height is three quarters of it.
@@ -44,9 +44,9 @@ pub struct SceneOptions {
     pub stream: usize,
 }
 
-impl Default for SceneOptions {
+impl Default for Options {
     fn default() -> Self {
-        SceneOptions { seed: 1, width: 320, train: 240, test_good: 60, test_defects: 20, stream: 600 }
+        Options { seed: 1, width: 320, train: 240, test_good: 60, test_defects: 20, stream: 600 }
     }
 }
 
@@ -90,7 +90,7 @@ pub enum SceneError {
 ///
 /// Below `out`: `train/good`, `test/good`, `test/<kind>` and `ground_truth/<kind>` (PNG, 255 where the defect changes the
 /// picture) as in MVTec's data sets, `stream/NNNNNN.jpg` at [`FPS`], and `stream/truth.csv` with the incidents.
-pub fn render(out: &Path, options: &SceneOptions) -> Result<Vec<Incident>, SceneError> {
+pub fn render(out: &Path, options: &Options) -> Result<Vec<Incident>, SceneError> {
     options.check()?;
     if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(SceneError::Exists(out.into()));
@@ -118,7 +118,7 @@ pub fn render(out: &Path, options: &SceneOptions) -> Result<Vec<Incident>, Scene
     Ok(incidents)
 }
 
-impl SceneOptions {
+impl Options {
     fn check(&self) -> Result<(), SceneError> {
         if !(64..=1920).contains(&self.width) {
             return Err(SceneError::Options(format!("width = {}: has to be from 64 to 1920", self.width)));
@@ -166,7 +166,7 @@ impl Picture {
 }
 
 /// Every picture of the data set and of the stream, each with random numbers of its own.
-fn plan(options: &SceneOptions) -> (Vec<Picture>, Vec<Incident>) {
+fn plan(options: &Options) -> (Vec<Picture>, Vec<Incident>) {
     let rng = |part: u64, index: usize| {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         rng.set_stream((part << 32) | index as u64);

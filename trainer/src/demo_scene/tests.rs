@@ -3,8 +3,8 @@
 use super::*;
 use std::collections::BTreeMap;
 
-fn small() -> SceneOptions {
-    SceneOptions { seed: 5, width: 160, train: 2, test_good: 1, test_defects: 2, stream: 60 }
+fn small() -> Options {
+    Options { seed: 5, width: 160, train: 2, test_good: 1, test_defects: 2, stream: 60 }
 }
 
 /// Every file below `root`, by its path in it.
@@ -30,7 +30,7 @@ fn one_seed_gives_the_same_bytes_and_another_seed_gives_others() {
     let out = |name: &str| dir.path().join(name);
     let incidents = render(&out("a"), &small()).unwrap();
     render(&out("b"), &small()).unwrap();
-    render(&out("c"), &SceneOptions { seed: 6, ..small() }).unwrap();
+    render(&out("c"), &Options { seed: 6, ..small() }).unwrap();
     let (a, b, c) = (files(&out("a")), files(&out("b")), files(&out("c")));
     assert_eq!(a.len(), 2 + 1 + 4 * 2 * 2 + 60 + 1);
     assert!(a == b);
@@ -86,7 +86,7 @@ fn noise_is_there_but_small() {
 fn wrong_options_and_a_full_folder_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("scene");
-    let error = render(&out, &SceneOptions { width: 10, ..small() }).unwrap_err();
+    let error = render(&out, &Options { width: 10, ..small() }).unwrap_err();
     assert!(error.to_string().contains("width = 10"), "{error}");
     assert!(!out.exists());
     std::fs::create_dir(&out).unwrap();

@@ -65,6 +65,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let validation_rows = trained.model.embed(&images.validation.frames)?;
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
+    let condensed = condensed.map_err(|e| refused(e.to_string()))?;
     let bank = FloatBank::new(condensed.rows);
     let bank_int8 = bank.quantize();
 

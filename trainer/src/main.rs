@@ -194,7 +194,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             println!("{}", path.display());
         }
         Command::DemoScene { out, seed } => {
-            demo_scene::render(out, &demo_scene::SceneOptions { seed: *seed, ..Default::default() })
+            demo_scene::render(out, &demo_scene::Options { seed: *seed, ..Default::default() })
                 .with_context(|| format!("rendering into {}", out.display()))?;
         }
     }

@@ -7,7 +7,8 @@ use image::DynamicImage;
 use std::path::Path;
 
 fn train_args<'a>(data: &'a str, out: &'a str) -> Vec<&'a str> {
-    let mut args = vec!["train", data, "--out", out, "--size", "32", "--device", "cpu", "--set", "network.widths=[8,8]"];
+    let mut args =
+        vec!["train", data, "--out", out, "--size", "32", "--device", "cpu", "--set", "network.widths=[8,8]"];
     args.extend(["--set", "train.phase1_epochs=1", "--set", "train.round_epochs=1", "--set", "train.rate=1.0"]);
     args
 }

@@ -120,7 +120,15 @@ fn onnxruntime_agrees_with_tract_on_unet() {
 #[test]
 fn a_run_leaves_what_it_promises() {
     let found = listing(&edge().out);
-    for name in ["checkpoint.json", "config.toml", "evaluation.json", "history.csv", "plates.salad", "report.html", "scores.csv"] {
+    for name in [
+        "checkpoint.json",
+        "config.toml",
+        "evaluation.json",
+        "history.csv",
+        "plates.salad",
+        "report.html",
+        "scores.csv",
+    ] {
         assert!(found.iter().any(|f| f == name), "{name} is not among {found:?}");
     }
     let page = std::fs::read_to_string(edge().out.join("report.html")).unwrap();

@@ -93,7 +93,11 @@ fn the_first_losses_of_a_seeded_run_are_pinned_and_fall() {
     let found = &trained.history.first_losses;
     assert_eq!(found.len(), FIRST_LOSSES.len());
     for (step, (found, pinned)) in found.iter().zip(FIRST_LOSSES).enumerate() {
-        assert!((found - pinned).abs() <= 1e-4 * pinned, "step {step}: {found}, pinned {pinned}; all: {:?}", trained.history.first_losses);
+        assert!(
+            (found - pinned).abs() <= 1e-4 * pinned,
+            "step {step}: {found}, pinned {pinned}; all: {:?}",
+            trained.history.first_losses
+        );
     }
     let epochs = &trained.history.epochs;
     assert!(epochs[5].reconstruction < 0.7 * epochs[0].reconstruction, "{epochs:?}");

@@ -266,8 +266,8 @@ impl Checker<'_> {
             let remedy = format!("has to be from 1 to window_frames, which is {n}");
             return Err(self.error("decision.trigger_frames", k, remedy));
         }
-        if let Some(threshold) = raw.threshold.filter(|t| !t.is_finite()) {
-            return Err(self.error("decision.threshold", threshold, "has to be a finite number".to_owned()));
+        if let Some(threshold) = raw.threshold.filter(|t| !t.is_finite() || *t < 0.0) {
+            return Err(self.error("decision.threshold", threshold, "has to be a score, 0 or more".to_owned()));
         }
         let release = match (raw.release_ratio, raw.release_threshold) {
             (Some(ratio), Some(_)) => {
@@ -321,8 +321,10 @@ impl Checker<'_> {
         Ok(Duration::from_secs_f64(secs))
     }
 
+    /// The path from the root, so that what is written into the log can be found from anywhere.
     fn complete(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        let path = self.path.parent().unwrap_or(Path::new("")).join(path);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     fn error(&self, field: &'static str, value: impl std::fmt::Display, remedy: String) -> ConfigError {
@@ -418,6 +420,7 @@ mod tests {
             ("window_frames = 0", "decision.window_frames = 0"),
             ("trigger_frames = 6", "decision.trigger_frames = 6: has to be from 1 to window_frames, which is 5"),
             ("threshold = nan", "decision.threshold = NaN"),
+            ("threshold = -0.1", "decision.threshold = -0.1"),
             ("release_ratio = 1.5", "decision.release_ratio = 1.5"),
             ("release_ratio = 0.5\nrelease_threshold = 0.1", "keep one of the two"),
             ("release_threshold = inf", "decision.release_threshold = inf"),

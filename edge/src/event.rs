@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use salad_shared::bank::Neighbour;
+use salad_shared::manifest::Form;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub struct Event {
     pub kind: EventKind,
     /// The same in all messages about one event, unique, and sorting by the time the event began: see [`new_id`].
     pub id: String,
-    /// Time of the frame that caused the message, UTC.
+    /// Time of the frame that caused the message, UTC; where the run ended, of the last frame that was scored.
     pub time: Timestamp,
     /// Time of the frame with which the event opened, UTC.
     pub started: Timestamp,
@@ -27,6 +28,8 @@ pub struct Event {
     pub top_frame: String,
     /// The threshold in force.
     pub threshold: f32,
+    /// The numeric form that scored.
+    pub form: Form,
     /// The prototypes nearest to the frame with the top score, most similar first, at most [`NEAREST_TOLD`].
     pub nearest: Vec<Nearest>,
     /// The picture of the frame with the top score, where one could be written.
@@ -109,7 +112,8 @@ mod tests {
 
     #[test]
     fn other_names_are_no_ids() {
-        let id = new_id(Timestamp::UNIX_EPOCH);
+        let id = "20260102T030405.678Z-9f86d081";
+        assert!(is_id(id));
         for text in ["", "a", &id[1..], &id.to_uppercase(), &format!("{id}0"), &id.replace('T', "t")] {
             assert!(!is_id(text), "{text}");
         }
@@ -127,6 +131,7 @@ mod tests {
             top_time: time,
             top_frame: "a.jpg".into(),
             threshold: 0.5,
+            form: Form::Int8,
             nearest: vec![Nearest { index: 2, similarity: 0.9 }],
             snapshot: None,
             reason: Some(EndReason::SourceEnded),

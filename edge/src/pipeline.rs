@@ -4,9 +4,11 @@ use crate::clock::Moment;
 use crate::decision::{Change, Decision};
 use crate::encoder::{Encoder, EncoderError};
 use crate::event::{EndReason, Event, EventKind, Nearest, nearest, new_id};
+use crate::model::Model;
 use crate::sinks::Sinks;
 use crate::source::{Captured, Next, Source, SourceError};
 use salad_shared::bank::Bank;
+use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::ScoreSpec;
 use serde::Serialize;
@@ -45,6 +47,7 @@ pub struct Summary {
 /// The pipeline of one run.
 pub struct Pipeline<'s, 'o> {
     scorer: Scorer,
+    form: Form,
     decision: Decision,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
@@ -57,13 +60,22 @@ pub struct Pipeline<'s, 'o> {
 impl<'s, 'o> Pipeline<'s, 'o> {
     /// `frame_lines` gets a JSON line for each scored frame.
     pub fn new(
-        scorer: Scorer,
+        model: &Model,
         decision: Decision,
         sinks: &'s mut Sinks,
         frame_lines: Option<&'o mut dyn Write>,
-    ) -> Pipeline<'s, 'o> {
-        let summary = Summary::default();
-        Pipeline { scorer, decision, sinks, frame_lines, open: None, peak: None, last_frame: None, summary }
+    ) -> Result<Pipeline<'s, 'o>, EncoderError> {
+        Ok(Pipeline {
+            scorer: model.scorer()?,
+            form: model.form,
+            decision,
+            sinks,
+            frame_lines,
+            open: None,
+            peak: None,
+            last_frame: None,
+            summary: Summary::default(),
+        })
     }
 
     /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
@@ -140,6 +152,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             top_time: peak.at.wall,
             top_frame: peak.name.clone(),
             threshold: self.decision.params().threshold,
+            form: self.form,
             nearest: peak.nearest.clone(),
             snapshot: peak.snapshot.clone(),
             reason,
@@ -227,7 +240,7 @@ mod tests {
     use crate::clock::SimulatedClock;
     use crate::config::SnapshotSettings;
     use crate::decision::DecisionParams;
-    use crate::model::{FormChoice, Model};
+    use crate::model::FormChoice;
     use crate::sinks::snapshot::Snapshots;
     use crate::source::replay::{Replay, ReplaySpec};
     use crate::store::EventLog;
@@ -264,8 +277,7 @@ mod tests {
         let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
         let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
         let mut lines = Vec::new();
-        let scorer = model.scorer().unwrap();
-        let pipeline = Pipeline::new(scorer, decision(model.threshold), &mut sinks, Some(&mut lines));
+        let pipeline = Pipeline::new(&model, decision(model.threshold), &mut sinks, Some(&mut lines)).unwrap();
         let (summary, result) = pipeline.run(&mut source, &AtomicBool::new(stop));
         result.unwrap();
         fn read<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
@@ -298,13 +310,33 @@ mod tests {
         // Equal scores: the first frame over the threshold is the peak, and it precedes the event's start.
         assert!(first.top_frame.ends_with("0001.jpg"));
         assert_eq!((first.top_time.to_string(), first.started.to_string()), (at(1), at(2)));
-        assert!(first.top_score > first.threshold && first.nearest.len() == 2);
+        assert!(first.top_score > first.threshold && first.nearest.len() == 2 && first.form == Form::F32);
         let picture = Frame::decode(&std::fs::read(first.snapshot.as_ref().unwrap()).unwrap()).unwrap();
         assert_eq!((picture.width(), picture.height()), (24 + 4 + 24, 24));
         let with_event: Vec<bool> = ran.lines.iter().map(|l| l["event"].is_string()).collect();
         assert_eq!(with_event, [f, f, t, t, t, f, f, f, f, t]);
         assert_eq!(ran.lines[1]["anomalous"], true);
         assert!(ran.losses.is_empty());
+    }
+
+    #[test]
+    fn a_higher_score_is_told_and_pictured_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let frames = dir.path().join("frames");
+        write_frames(&frames, &[true; 4]);
+        // The first two are only a little colourful.
+        for name in ["0000.jpg", "0001.jpg"] {
+            std::fs::write(frames.join(name), crate::support::frame(24, [190, 148, 120]).to_jpeg(95)).unwrap();
+        }
+        let ran = run(dir.path(), &dir.path().join("events.jsonl"), false);
+        let kinds: Vec<EventKind> = ran.events.iter().map(|e| e.kind).collect();
+        assert_eq!(kinds, [EventKind::New, EventKind::Update, EventKind::End]);
+        assert!(ran.events[1].top_score > ran.events[0].top_score && ran.events[0].top_score > 0.1);
+        assert!(ran.events[1].top_frame.ends_with("0002.jpg"));
+        let snapshot = ran.events[1].snapshot.as_ref().unwrap();
+        assert_eq!(Some(snapshot), ran.events[0].snapshot.as_ref());
+        let picture = Frame::decode(&std::fs::read(snapshot).unwrap()).unwrap();
+        assert!(picture.rgb()[0] > 230 && picture.rgb()[1] < 30, "the picture is not that of the top score");
     }
 
     #[test]
@@ -352,7 +384,7 @@ mod tests {
         let path = dir.path().join("events.jsonl");
         let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None);
         let model = Model::load(&bundle(), FormChoice::Int8).unwrap();
-        let pipeline = Pipeline::new(model.scorer().unwrap(), decision(0.1), &mut sinks, Some(lines));
+        let pipeline = Pipeline::new(&model, decision(0.1), &mut sinks, Some(lines)).unwrap();
         let stop = AtomicBool::new(false);
         let frames = vec![crate::support::anomalous_frame(); 3];
         let mut source = Failing { frames, taken: 0, stop: stop_with_last.then_some(&stop) };

@@ -81,6 +81,7 @@ mod tests {
             top_time: time,
             top_frame: "a.jpg".into(),
             threshold: 0.5,
+            form: salad_shared::manifest::Form::F32,
             nearest: Vec::new(),
             snapshot: None,
             reason: None,

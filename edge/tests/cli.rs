@@ -1,5 +1,7 @@
 //! The built program, driven as a user would.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 mod support;
 
 use salad_shared::bundle::Bundle;

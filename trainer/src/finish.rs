@@ -65,6 +65,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let validation_rows = trained.model.embed(&images.validation.frames)?;
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
+    let condensed = condensed.map_err(|e| refused(e.to_string()))?;
     let bank = FloatBank::new(condensed.rows);
     let bank_int8 = bank.quantize();
 
@@ -250,7 +251,8 @@ fn agreement(
     let of_validation = &cosines[..validation.min(cosines.len())];
     let f32: Vec<f32> = scored.iter().map(|s| s.f32).collect();
     let int8: Vec<f32> = scored.iter().map(|s| s.int8).collect();
-    let narrow = |v: Result<Option<f64>, metrics::MetricError>| v.map(|v| v.map(|v| v as f32)).map_err(|e| e.to_string());
+    let narrow =
+        |v: Result<Option<f64>, metrics::MetricError>| v.map(|v| v.map(|v| v as f32)).map_err(|e| e.to_string());
     Ok(Agreement {
         images: scored.len(),
         embedding_cosine_mean: of_validation.iter().sum::<f32>() / of_validation.len().max(1) as f32,

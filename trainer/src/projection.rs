@@ -1,7 +1,8 @@
 //! Embeddings on a plane: the two principal directions.
 
+use crate::network::to_tensor;
 use ndarray::{Array2, Axis, concatenate};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// Points on the plane of the two directions in which embeddings vary most.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,13 +17,13 @@ pub struct Plane {
 pub fn principal_plane(first: &Array2<f32>, second: &Array2<f32>) -> Result<Plane, TchError> {
     let shape = |e: ndarray::ShapeError| TchError::Shape(e.to_string());
     let all = concatenate(Axis(0), &[first.view(), second.view()]).map_err(shape)?;
-    let rows = Tensor::try_from(all)?;
-    let centred = &rows - rows.f_mean_dim([0].as_slice(), true, tch::Kind::Float)?;
-    let (_, singular, directions) = centred.f_linalg_svd(false, "")?;
+    let rows = to_tensor(&all);
+    let centred = &rows - rows.f_mean_dim([0].as_slice(), true, Kind::Float)?;
+    let (_, singular, directions) = centred.f_svd(true, true)?; // directions: [d, min(n + m, d)]
     // The sign of a direction is arbitrary: the larger coordinates are made positive.
-    let plane = directions.f_narrow(0, 0, 2)?;
-    let sign = plane.f_sum_dim_intlist([1].as_slice(), true, tch::Kind::Float)?.f_ge(0.0)?;
-    let sign: Tensor = sign.f_to_kind(tch::Kind::Float)? * 2.0 - 1.0;
+    let plane = directions.f_tr()?.f_narrow(0, 0, 2)?;
+    let sign = plane.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?.f_ge(0.0)?;
+    let sign: Tensor = sign.f_to_kind(Kind::Float)? * 2.0 - 1.0;
     let flat = Vec::<f32>::try_from(&centred.f_matmul(&(plane * sign).f_tr()?)?.f_contiguous()?.f_view(-1)?)?;
     let squares = Vec::<f32>::try_from(&singular.square())?;
     let total = squares.iter().sum::<f32>().max(f32::MIN_POSITIVE);

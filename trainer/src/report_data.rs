@@ -29,6 +29,17 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
     judged.sort_by(|&a, &b| finished.scored[b].score(form).total_cmp(&finished.scored[a].score(form)));
     let top: Vec<usize> = judged.iter().take(CARDS).copied().collect();
     let bottom: Vec<usize> = judged.iter().rev().take(CARDS).copied().collect();
+    // Misses from the lowest score up, then false alarms from the highest down: the clearest first.
+    let threshold = finished.thresholds.get(form).value;
+    let wrong = |miss: bool| {
+        let finished = &finished;
+        move |i: &&usize| {
+            let s = &finished.scored[**i];
+            s.kind.is_empty() != miss && (s.score(form) > threshold) != miss
+        }
+    };
+    let misses = judged.iter().rev().filter(wrong(true)).take(CARDS);
+    let mistakes: Vec<usize> = misses.chain(judged.iter().filter(wrong(false)).take(CARDS)).copied().collect();
 
     let epochs = history.epochs.iter().map(|e| EpochRow {
         epoch: e.epoch as usize + 1,
@@ -40,6 +51,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         total: e.total as f32,
         learning_rate: e.learning_rate as f32,
         validation_reconstruction: Some(e.validation_reconstruction as f32),
+        seconds: 0.0,
     });
     let rounds = history.rounds.iter().map(|r| RoundRow {
         round: r.round as usize,
@@ -66,6 +78,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         scores: finished.scored.iter().map(scored_image).collect(),
         most_anomalous: cards(finished, &top)?,
         most_normal: cards(finished, &bottom)?,
+        mistakes: cards(finished, &mistakes)?,
         projection: Some(projection(finished)?),
         agreement: Some(finished.agreement.clone()),
         config: config.to_toml(),

@@ -7,12 +7,12 @@ use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
-use crate::loader::{Batch, Loader};
+use crate::loader::{Batch, Loader, LoaderError};
 use crate::losses::{BatchTargets, contrastive};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
-use crate::network::to_images;
+use crate::network::{to_images, to_tensor};
 use crate::optimiser::Adam;
 use crate::progress::Progress;
 use salad_shared::atomic;
@@ -34,6 +34,9 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The images of an epoch.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
     /// libtorch.
     #[error("libtorch: {0}")]
     Tch(#[from] TchError),
@@ -114,7 +117,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         BankStart::Random => MemoryBank::random(n, config.network.embedding_dim, device),
         BankStart::Encode => {
             let rows = model.embed(&images.train.frames)?;
-            MemoryBank::from_rows(&Tensor::try_from(rows)?.to_device(device))
+            MemoryBank::from_rows(&to_tensor(&rows).to_device(device))
         }
     };
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
@@ -149,7 +152,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         config.train.batch_size,
         config.seed,
         config.train.loader_threads,
-    );
+    )?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
@@ -160,7 +163,8 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             neighbourhoods = Some(found);
             history.rounds.push(RoundRow::new(stage.round, &stats));
         }
-        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
+        let mut run_epoch =
+            Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.validation_reconstruction = validation_reconstruction(config, &model, &images.validation.frames)?;
@@ -199,7 +203,10 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
 /// follows the training (score, prototypes, threshold, where the data is).
 pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>) -> Result<Trained, TrainError> {
     let Some((state, mut tensors)) = checkpoint::load(run)? else {
-        return Err(TrainError::Refused(format!("{}: holds no checkpoint.json; `train --out` makes one", run.display())));
+        return Err(TrainError::Refused(format!(
+            "{}: holds no checkpoint.json; `train --out` makes one",
+            run.display()
+        )));
     };
     let config = adjust(&state.config)?;
     let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
@@ -223,9 +230,14 @@ struct Epoch<'a> {
 
 impl Epoch<'_> {
     /// Every image once: forward, losses, backward, step, bank.
-    fn run(&mut self, epoch: u32, loader: &Loader, neighbourhoods: Option<&Neighbourhoods>) -> Result<EpochRow, TrainError> {
+    fn run(
+        &mut self,
+        epoch: u32,
+        loader: &Loader,
+        neighbourhoods: Option<&Neighbourhoods>,
+    ) -> Result<EpochRow, TrainError> {
         let schedule = self.config.schedule();
-        let steps = loader.batches_per_epoch();
+        let steps = loader.batches();
         // [reconstruction, sample-specific, aggregation, total], weighted by the batch's images
         let mut sums = Tensor::zeros([4], (Kind::Double, self.model.store.device()));
         let (mut images, mut learning_rate) = (0usize, 0.0);

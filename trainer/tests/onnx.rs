@@ -7,11 +7,15 @@ mod nets;
 
 use ndarray::Array2;
 use salad_trainer::folded::FoldedNet;
-use salad_trainer::onnx::to_onnx_f32;
+use salad_trainer::onnx::{to_onnx_f32, to_onnx_int8};
+use salad_trainer::quantize::{QuantizeOptions, WeightScales, quantize};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const F32_TOLERANCE: f32 = 1e-5;
+/// The integers are equal; the unit length is made in floats.
+const INT8_TOLERANCE: f32 = 1e-6;
 
 #[test]
 fn f32_equals_libtorch() {
@@ -22,6 +26,29 @@ fn f32_equals_libtorch() {
         let expected = net.encode(&images, 3).unwrap();
         let worst = (&embeddings - &expected).iter().fold(0.0_f32, |m, d| m.max(d.abs()));
         assert!(worst < F32_TOLERANCE, "{worst}");
+    }
+}
+
+#[test]
+fn int8_equals_the_simulation() {
+    for (net, scales) in [
+        (nets::edge(64, &[8, 16, 24, 32], 24, 1), WeightScales::PerTensor),
+        (nets::unet(64, &[8, 16, 32, 48, 64], 40, 2), WeightScales::PerTensor),
+        (nets::unet(32, &[8, 16, 24], 20, 3), WeightScales::PerChannel),
+    ] {
+        let options = QuantizeOptions { weight_scales: scales, ..Default::default() };
+        let quantized = quantize(&net, &nets::images(&net, 16, 4), &options).unwrap();
+        let images = nets::images(&net, 3, 3).concat();
+        let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_int8(&quantized), &images) else { return };
+        // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU, one way out.
+        assert_eq!((&ops["QLinearConv"], &ops["Conv"]), (&json!(net.convolutions().count()), &json!(null)));
+        let leaky = ops["LeakyRelu"].as_u64().unwrap_or(0);
+        assert_eq!((&ops["QuantizeLinear"], &ops["DequantizeLinear"]), (&json!(leaky + 1), &json!(leaky + 1)));
+        let simulated = quantized.encode(&images, 3).unwrap();
+        let worst = (&embeddings - &simulated).iter().fold(0.0_f32, |m, d| m.max(d.abs()));
+        assert!(worst < INT8_TOLERANCE, "{worst}");
+        let cosines = nets::cosines(&embeddings, &net.encode(&images, 3).unwrap());
+        assert!(nets::smallest(&cosines) > 0.995, "{cosines:?}");
     }
 }
 

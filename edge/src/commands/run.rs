@@ -62,7 +62,7 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let mut sinks = sinks(&config, &model)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
-    let pipeline = Pipeline::new(model.scorer()?, decision, &mut sinks, frame_lines);
+    let pipeline = Pipeline::new(&model, decision, &mut sinks, frame_lines)?;
     let (summary, result) = pipeline.run(&mut source, stop);
 
     log::info!(
@@ -85,10 +85,11 @@ fn sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
         let path = path.to_owned();
         move |source| RunError::Sink { path, field, source }
     };
-    let log = config.event_log.as_ref().map(|path| EventLog::open(path).map_err(failed(path, "events.log")));
+    let log = config.event_log.as_ref();
+    let log = log.map(|path| EventLog::open(path).map_err(failed(path, "events.log"))).transpose()?;
     let snapshots = config.snapshots.as_ref().map(|settings| {
         let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
         opened.map_err(failed(&settings.dir, "snapshots.dir"))
     });
-    Ok(Sinks::new(log.transpose()?, snapshots.transpose()?))
+    Ok(Sinks::new(log, snapshots.transpose()?))
 }

@@ -97,6 +97,27 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SnapshotSettings;
+    use crate::event::new_id;
+    use crate::support::normal_frame;
+
+    #[test]
+    fn a_folder_that_goes_and_comes_back_costs_the_pictures_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("snapshots");
+        let settings = SnapshotSettings { dir: folder.clone(), max_bytes: 1 << 20, jpeg_quality: 90 };
+        let mut sinks = Sinks::new(None, Some(Snapshots::open(settings, Vec::new().into()).unwrap()));
+        let mut picture = |second| {
+            let id = new_id(jiff::Timestamp::from_second(second).unwrap());
+            sinks.picture(&id, &normal_frame(), None)
+        };
+        assert!(picture(1).unwrap().exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(picture(2), None);
+        std::fs::create_dir(&folder).unwrap();
+        assert!(picture(3).unwrap().exists());
+        assert_eq!(sinks.losses(), [format!("snapshots in {}: 1 of 3 writes were lost", folder.display())]);
+    }
 
     #[test]
     fn losses_are_counted_and_what_works_is_not_mentioned() {

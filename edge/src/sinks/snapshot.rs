@@ -63,7 +63,8 @@ impl Snapshots {
         for entry in std::fs::read_dir(&self.settings.dir)? {
             let entry = entry?;
             if is_snapshot(&entry.path()) && entry.path() != path {
-                kept.push((entry.path(), entry.metadata()?.len()));
+                // Somebody else may delete pictures too.
+                kept.extend(unless_gone(entry.metadata())?.map(|metadata| (entry.path(), metadata.len())));
             }
         }
         // Ids begin with the time.
@@ -73,10 +74,17 @@ impl Snapshots {
             if total <= self.settings.max_bytes {
                 break;
             }
-            std::fs::remove_file(&old)?;
+            unless_gone(std::fs::remove_file(&old))?;
             total -= size;
         }
         Ok(())
+    }
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 

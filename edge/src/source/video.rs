@@ -111,6 +111,7 @@ fn command(path: &Path) -> Command {
     let mut input = OsString::from("file:");
     input.push(path);
     let mut command = Command::new("ffmpeg");
+    // -fps_mode, the newer word for -vsync, is unknown to ffmpeg 4, which Ubuntu 22.04 has.
     command
         .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe", "-i"])
         .arg(input)

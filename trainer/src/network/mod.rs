@@ -6,6 +6,7 @@ mod unet;
 
 use crate::folded::{FoldedLayer, FoldedNet};
 use layer::Layer;
+use ndarray::Array2;
 use salad_shared::preprocess::InputSpec;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
@@ -129,6 +130,12 @@ pub fn to_images(values: &[f32], spec: &InputSpec, device: tch::Device) -> Tenso
     let shape = [-1, i64::from(spec.channels), i64::from(spec.height), i64::from(spec.width)];
     let images = Tensor::from_slice(values).view(shape).to_device(device);
     images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// Rows \[n, d\] as a tensor on the host; tch converts another release's arrays.
+pub fn to_tensor(rows: &Array2<f32>) -> Tensor {
+    let flat: Vec<f32> = rows.iter().copied().collect();
+    Tensor::from_slice(&flat).view([rows.nrows() as i64, rows.ncols() as i64])
 }
 
 /// A tensor's values on the host, row by row.

@@ -55,3 +55,48 @@ fn equalise_pair(first: &mut FoldedConv, second: &mut FoldedConv) -> f32 {
     }
     furthest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folded::Activation;
+    use ndarray::{Array1, Array4, ArrayView};
+    use salad_shared::preprocess::InputSpec;
+
+    #[test]
+    fn ranges_become_equal_and_the_function_stays() {
+        let conv = |name: &str, out: usize, channels: usize, k: usize, activation| FoldedConv {
+            name: name.into(),
+            // Each output channel has a range of its own, a thousandfold apart.
+            weight: Array4::from_shape_fn((out, channels, k, k), |(o, i, y, x)| {
+                let value = ((o * 31 + i * 17 + y * 7 + x * 5) % 23) as f32 - 11.0;
+                value * 10.0_f32.powi((o % 4) as i32 - 3)
+            }),
+            bias: Array1::from_shape_fn(out, |o| o as f32 - 1.0),
+            stride: 1,
+            padding: usize::from(k == 3),
+            activation,
+        };
+        let net = FoldedNet {
+            input: InputSpec { width: 8, height: 8, channels: 3 },
+            layers: vec![
+                FoldedLayer::Conv(conv("a", 8, 3, 3, Activation::Relu)),
+                FoldedLayer::MaxPool { name: "pool".into(), size: 2 },
+                FoldedLayer::Conv(conv("b", 8, 8, 3, Activation::LeakyRelu(0.1))),
+                FoldedLayer::Conv(conv("c", 5, 8, 4, Activation::Identity)),
+            ],
+        };
+        let equalised = equalise(&net);
+        let images: Vec<f32> = (0..2 * 192).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let difference = net.encode(&images, 2).unwrap() - equalised.encode(&images, 2).unwrap();
+        assert!(difference.iter().all(|d| d.abs() < 1e-4), "{difference:?}");
+        let range = |w: ArrayView<'_, f32, ndarray::Ix3>| w.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
+        let convolutions: Vec<_> = equalised.convolutions().collect();
+        for pair in convolutions.windows(2) {
+            let into = pair[1].weight.axis_iter(Axis(1)).map(range);
+            for (out, into) in pair[0].weight.outer_iter().map(range).zip(into) {
+                assert!((out / into - 1.0).abs() < 0.01, "{out} {into}");
+            }
+        }
+    }
+}

@@ -12,8 +12,8 @@ pub use net::{Calibration, QuantizeOptions, QuantizedConv, QuantizedLayer, Quant
 
 use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
 use crate::forward::{FloatConv, ForwardError, activate, batches, max_pool};
-use ndarray::Array1;
-use scale::{Histogram, activation_error, slope_without_ties, weight_error};
+use ndarray::{Array1, Array4, ArrayViewD};
+use scale::{Histogram, activation_error, exact_output_scale, exact_weight_scale, slope_without_ties, weight_error};
 use simulate::{IntWeights, quantize_linear, requantize};
 use tch::{Kind, TchError, Tensor};
 
@@ -104,7 +104,7 @@ fn quantize_conv(
     let float = FloatConv::new(conv)?;
     streams.map_float(|x| float.pre_activation(x))?;
     let output_scale = activation_scale(conv, &streams.float, options.calibration)?;
-    let (weight, weight_scales) = quantize_weight(conv, options);
+    let (weight, weight_scales) = quantize_weight(conv, input_scale, output_scale, options.weight_scales);
     let mut quantized = QuantizedConv {
         name: conv.name.clone(),
         weight,
@@ -156,21 +156,28 @@ fn activation_scale(conv: &FoldedConv, batches: &[Tensor], calibration: Calibrat
         let values = Vec::<f32>::try_from(&batch.f_contiguous()?.f_view(-1_i64)?)?;
         histogram.add(values.into_iter().map(kept));
     }
-    Ok(histogram.scale(calibration, |x, scale| activation_error(x, scale, conv.activation)))
+    let scale = histogram.scale(calibration, |x, scale| activation_error(x, scale, conv.activation));
+    Ok(exact_output_scale(scale))
 }
 
 /// Integer weights and their scales: those of least square error, which clip outliers where that pays.
-fn quantize_weight(conv: &FoldedConv, options: &QuantizeOptions) -> (ndarray::Array4<i8>, Vec<f32>) {
-    let scale = |values: ndarray::ArrayViewD<'_, f32>| {
+fn quantize_weight(
+    conv: &FoldedConv,
+    input_scale: f32,
+    output_scale: f32,
+    weight_scales: WeightScales,
+) -> (Array4<i8>, Vec<f32>) {
+    let scale = |values: ArrayViewD<'_, f32>| {
         let mut histogram = Histogram::new(values.iter().fold(0.0_f32, |m, w| m.max(w.abs())));
         histogram.add(values.iter().copied());
-        histogram.scale(Calibration::MeanSquareError, weight_error)
+        let scale = histogram.scale(Calibration::MeanSquareError, weight_error);
+        exact_weight_scale(scale, input_scale, output_scale)
     };
-    let scales: Vec<f32> = match options.weight_scales {
+    let scales: Vec<f32> = match weight_scales {
         WeightScales::PerTensor => vec![scale(conv.weight.view().into_dyn())],
         WeightScales::PerChannel => conv.weight.outer_iter().map(|w| scale(w.into_dyn())).collect(),
     };
-    let mut weight = ndarray::Array4::zeros(conv.weight.dim());
+    let mut weight = Array4::zeros(conv.weight.dim());
     for (o, (mut q, w)) in weight.outer_iter_mut().zip(conv.weight.outer_iter()).enumerate() {
         let scale = scales.get(o).or(scales.first()).copied().unwrap_or(1.0);
         q.zip_mut_with(&w, |q, &w| *q = (w / scale).round_ties_even().clamp(-127.0, 127.0) as i8);
@@ -182,7 +189,8 @@ fn quantize_weight(conv: &FoldedConv, options: &QuantizeOptions) -> (ndarray::Ar
 fn channel_means(batches: &[Tensor]) -> Result<Vec<f64>, TchError> {
     let (mut sums, mut count) = (Vec::new(), 0.0);
     for batch in batches {
-        let batch_sums = Vec::<f64>::try_from(&batch.f_sum_dim_intlist([0_i64, 2, 3].as_slice(), false, Kind::Double)?)?;
+        let batch_sums =
+            Vec::<f64>::try_from(&batch.f_sum_dim_intlist([0_i64, 2, 3].as_slice(), false, Kind::Double)?)?;
         sums.resize(batch_sums.len(), 0.0);
         sums.iter_mut().zip(&batch_sums).for_each(|(s, b)| *s += b);
         count += batch.numel() as f64 / batch_sums.len().max(1) as f64;

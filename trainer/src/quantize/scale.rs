@@ -100,6 +100,48 @@ pub(crate) fn weight_error(w: f32, scale: f32) -> f32 {
     (w / scale).round_ties_even().clamp(-127.0, 127.0) * scale - w
 }
 
+/// An activation scale near `scale`: ten significant bits and a reciprocal that f32 holds closely, with which
+/// [`exact_weight_scale`] finds what it looks for.
+pub(crate) fn exact_output_scale(scale: f32) -> f32 {
+    const DROPPED_BITS: u32 = 14;
+    const REACH: i32 = 40;
+    const RECIPROCAL_ERROR: f64 = 1.0 / (1 << 26) as f64;
+    let nearest = (scale.to_bits() + (1 << (DROPPED_BITS - 1))) >> DROPPED_BITS;
+    (0..=REACH)
+        .flat_map(|i| [i, -i])
+        .filter_map(|i| Some(f32::from_bits(nearest.checked_add_signed(i)? << DROPPED_BITS)))
+        .filter(|s| s.is_normal())
+        .find(|&s| (f64::from(s) * f64::from(s.recip()) - 1.0).abs() < RECIPROCAL_ERROR)
+        .unwrap_or(scale)
+}
+
+/// A weight scale near `scale` with which input_scale * scale / output_scale is a whole number of 2^-17, so that every
+/// runtime rounds alike: a sum that does not saturate is then below 2^24 of those steps, f32 holds its product exactly,
+/// and fixed-point and floating-point arithmetic agree to the bit. Without it about one value in a million rounds
+/// differently, and in a deep network one such value spreads until the whole rounding error differs. Where no scale
+/// within 5 % does it, `scale` stays.
+pub(crate) fn exact_weight_scale(scale: f32, input_scale: f32, output_scale: f32) -> f32 {
+    const STEPS_PER_UNIT: f32 = (1 << 17) as f32;
+    const FURTHEST: f32 = 0.05;
+    const REACH: i32 = 16;
+    // Runtimes compute the multiplier in f32, one by a division, another by the reciprocal: both have to hit it.
+    let hits = |s: f32, multiplier: f32| {
+        let sum_scale = input_scale * s;
+        sum_scale / output_scale == multiplier && sum_scale * output_scale.recip() == multiplier
+    };
+    let wanted = input_scale * scale / output_scale * STEPS_PER_UNIT;
+    (0..=REACH)
+        .flat_map(|i| [wanted.round() + i as f32, wanted.round() - i as f32])
+        .filter(|steps| (steps / wanted - 1.0).abs() <= FURTHEST)
+        .find_map(|steps| {
+            let multiplier = steps / STEPS_PER_UNIT;
+            let near = (multiplier * output_scale / input_scale).to_bits();
+            let neighbours = (-4..=4).filter_map(|i| near.checked_add_signed(i)).map(f32::from_bits);
+            neighbours.into_iter().find(|&s| hits(s, multiplier))
+        })
+        .unwrap_or(scale)
+}
+
 /// A slope near `slope` that takes no int8 to a rounding tie: n * slope = m + 1/2 would be rounded one way or the other
 /// by the last bit of a runtime's floats, and slope 0.1 has 26 such n.
 pub(crate) fn slope_without_ties(slope: f32) -> f32 {
@@ -140,6 +182,24 @@ mod tests {
         for calibration in [Calibration::MinMax, Calibration::Percentile(99.9), Calibration::MeanSquareError] {
             assert_eq!(zeros.scale(calibration, weight_error), 1.0);
         }
+    }
+
+    #[test]
+    fn exact_scales_make_multipliers_of_few_bits() {
+        for i in 1..500 {
+            let input = exact_output_scale(0.01 + i as f32 * 3e-4);
+            let output = exact_output_scale(0.05 + i as f32 * 1e-4);
+            assert!((output / (0.05 + i as f32 * 1e-4) - 1.0).abs() < 0.04);
+            let scale = 0.003 + i as f32 * 1.7e-5;
+            let exact = exact_weight_scale(scale, input, output);
+            assert!((exact / scale - 1.0).abs() < 0.051, "{exact} for {scale}");
+            for multiplier in [input * exact / output, input * exact * output.recip()] {
+                let steps = multiplier * (1 << 17) as f32;
+                assert_eq!(steps, steps.round());
+            }
+        }
+        // Too small for a whole number of steps.
+        assert_eq!(exact_weight_scale(1e-9, 1e-3, 1.0), 1e-9);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn unet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
     net.finish(d)
 }
 
-/// n images of values -1..=1: noise of several grain sizes, so that neighbouring pixels are alike.
+/// n images of bytes scaled to -1..=1: noise of several grain sizes, so that neighbouring pixels are alike.
 pub fn images(net: &FoldedNet, n: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (c, h, w) = (net.input.channels as usize, net.input.height as usize, net.input.width as usize);
@@ -51,7 +51,7 @@ pub fn images(net: &FoldedNet, n: usize, seed: u64) -> Vec<Vec<f32>> {
                     *value += gain * cells[(channel * rows + y / grain) * columns + x / grain];
                 }
             }
-            image.iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+            image.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) / 127.5 - 1.0).collect()
         })
         .collect()
 }

@@ -33,7 +33,8 @@ packages() {
   fi
   say "installing system packages: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    >/dev/null
   mapfile -t missing < <(missing_packages)
   [ ${#missing[@]} -eq 0 ] || fail "still missing after the installation: ${missing[*]}"
 }

@@ -41,11 +41,12 @@ fn read_and_write(bytes: &[u8]) {
 
 /// One part changed, and now and then left out, doubled or exchanged with the next.
 fn change(mut parts: Vec<container::Part>, seed: u32) -> Option<Vec<u8>> {
-    let chosen = seed as usize / 64 % parts.len();
+    let count = parts.len();
+    let chosen = seed as usize / 64 % count;
     match seed % 64 {
         0 => drop(parts.remove(chosen)),
         1 => parts.insert(chosen, parts[chosen].clone()),
-        2 => parts.swap(chosen, (chosen + 1) % parts.len()),
+        2 => parts.swap(chosen, (chosen + 1) % count),
         _ => {
             let content = &mut parts[chosen].1;
             let size = content.len();

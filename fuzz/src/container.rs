@@ -31,6 +31,7 @@ pub fn put_together(parts: &[Part]) -> Option<Vec<u8>> {
     for (name, content) in parts.iter().map(|(n, c)| (n.as_str(), c.as_slice())).chain([(SUMS, sums.as_bytes())]) {
         let mut header = tar::Header::new_ustar();
         header.set_path(name).ok()?;
+        header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);

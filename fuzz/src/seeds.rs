@@ -1,5 +1,6 @@
 //! The fuzzer's first inputs: small valid bundles that differ in what is optional.
 
+use crate::container;
 use ndarray::Array2;
 use salad_shared::bank::FloatBank;
 use salad_shared::bundle::{Bundle, Calibration};
@@ -19,7 +20,12 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ("pictures", bundle(3, 4, 3, ScoreKind::Weighted)),
         ("large", bundle(17, 8, 0, ScoreKind::Nearest)),
     ] {
-        std::fs::write(folder.join(name), bundle.to_bytes()?)?;
+        let bytes = bundle.to_bytes()?;
+        // Were the container put together otherwise, nothing behind its checks would ever be fuzzed.
+        if container::take_apart(&bytes).and_then(|parts| container::put_together(&parts)) != Some(bytes.clone()) {
+            return Err(format!("{name}: the fuzzer's container differs from the bundle's").into());
+        }
+        std::fs::write(folder.join(name), bytes)?;
     }
     Ok(())
 }

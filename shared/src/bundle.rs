@@ -111,6 +111,13 @@ impl Bundle {
         let bundle =
             Bundle { manifest, encoder_f32, encoder_int8, bank, bank_int8, thumbnails, calibration, model_card };
         bundle.check()?;
+        // JSON and tensor headers leave some freedom (white space, order, digits); the format leaves none.
+        let again = bundle.to_bytes()?;
+        if again != bytes {
+            let (given, again) = (checked_parts(bytes)?, checked_parts(&again)?);
+            let different = given.iter().zip(&again).find(|(a, b)| a != b).map_or(SUMS, |(part, _)| part.0.as_str());
+            return Err(format!("{different}: is not written as Salad writes it"));
+        }
         Ok(bundle)
     }
 
@@ -428,6 +435,31 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0; 512]].concat();
         assert!(Bundle::from_bytes(&longer).is_err());
+    }
+
+    #[test]
+    fn another_way_to_write_the_same_content_is_refused() {
+        let bytes = sample().to_bytes().unwrap();
+        let with = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut parts = checked_parts(&bytes).unwrap();
+            parts.pop();
+            change(&mut parts.iter_mut().find(|p| p.0 == name).unwrap().1);
+            parts.push((SUMS.to_owned(), sums(&parts).into_bytes()));
+            Bundle::from_bytes(&write_tar(&parts).unwrap())
+        };
+        assert_eq!(with(MANIFEST, &|_| ()), Ok(sample()));
+        assert_eq!(with(MODEL_CARD, &|card| card.extend(b"more")).unwrap().model_card, "# sample\nmore");
+        for name in [MANIFEST, CALIBRATION] {
+            let error = with(name, &|json| json.push(b'\n')).unwrap_err();
+            assert_eq!(error, format!("{name}: is not written as Salad writes it"));
+        }
+        let longer_header = with(PROTOTYPES, &|tensors| {
+            let length = u64::from_le_bytes(tensors[..8].try_into().unwrap());
+            tensors[..8].copy_from_slice(&(length + 8).to_le_bytes());
+            let end = 8 + length as usize;
+            tensors.splice(end..end, [b' '; 8]);
+        });
+        assert_eq!(longer_header.unwrap_err(), format!("{PROTOTYPES}: is not written as Salad writes it"));
     }
 
     #[test]

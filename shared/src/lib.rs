@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod bank;
 pub mod bundle;
 mod draws;
+mod jpeg;
 pub mod manifest;
 pub mod metrics;
 pub mod preprocess;

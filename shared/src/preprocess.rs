@@ -1,5 +1,6 @@
 //! A frame as it comes from a file or a camera, and how it becomes the network's input: the only copy of that code.
 
+use crate::jpeg;
 use fast_image_resize as fir;
 use image::ImageDecoder;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ impl Frame {
     /// Decodes an image file's bytes: 8 or 16 bit, grey, RGB or with transparency (composited over black is not done:
     /// the colour channels are taken as they are). The EXIF orientation is applied.
     pub fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
+        if jpeg::is_cut_short(bytes) {
+            return Err(FrameError::Decode("the JPEG file is cut short".to_owned()));
+        }
         let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let reader = reader.map_err(|e| FrameError::Decode(e.to_string()))?;
         if reader.format().is_none() {

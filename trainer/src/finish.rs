@@ -162,6 +162,22 @@ impl Finished<'_> {
         Ok(path)
     }
 
+    /// What a person should know before relying on the model: a threshold that no frame can exceed.
+    pub fn warnings(&self) -> Vec<String> {
+        let highest = self.trained.config.score.range().1;
+        [Form::F32, Form::Int8]
+            .into_iter()
+            .map(|form| (form, self.thresholds.get(form).value))
+            .filter(|(_, value)| *value >= highest)
+            .map(|(form, value)| {
+                format!(
+                    "the {form} threshold {value:.4} is not below the highest score {highest}: nothing will ever alarm; \
+                     allow more false alarms (threshold.false_alarms), or add normal images to validate with"
+                )
+            })
+            .collect()
+    }
+
     /// The bundle.
     pub fn bundle(&self) -> Bundle {
         let side = self.trained.config.condense.thumbnail_side;
@@ -196,6 +212,9 @@ impl std::fmt::Display for Finished<'_> {
             let t = self.thresholds.get(form);
             let [low, high] = t.interval_90;
             writeln!(f, "threshold {form}: {:.4} (90 % interval {low:.4} to {high:.4}). {}", t.value, t.note)?;
+        }
+        for warning in self.warnings() {
+            writeln!(f, "warning: {warning}")?;
         }
         let a = &self.agreement;
         let shown = |v: Option<f32>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));

@@ -4,8 +4,8 @@
 use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 
-/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to \[1, d, 1, 1\], which is then
-/// flattened and scaled to unit length.
+/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which is then flattened
+/// and scaled to unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
@@ -67,9 +67,10 @@ impl FoldedLayer {
 }
 
 impl FoldedNet {
-    /// Length d of the embedding.
+    /// Length d of the embedding: channels x rows x columns of the last layer's result.
     pub fn embedding_dim(&self) -> usize {
-        self.convolutions().last().map_or(0, |c| c.bias.len())
+        let (height, width) = self.sizes().last().unwrap_or((0, 0));
+        self.convolutions().last().map_or(0, |c| c.bias.len()) * height * width
     }
 
     /// The convolutions, first to last.
@@ -87,19 +88,27 @@ impl FoldedNet {
 
     /// Floating-point operations of one image, two for each multiply-add.
     pub fn flop(&self) -> u64 {
-        let (mut h, mut w) = (self.input.height as usize, self.input.width as usize);
-        let mut flop = 0;
-        for layer in &self.layers {
-            match layer {
-                FoldedLayer::MaxPool { size, .. } => (h, w) = (h / size, w / size),
-                FoldedLayer::Conv(c) => {
-                    let k = c.weight.dim().2;
-                    h = (h + 2 * c.padding - k) / c.stride + 1;
-                    w = (w + 2 * c.padding - c.weight.dim().3) / c.stride + 1;
-                    flop += 2 * (c.weight.len() * h * w) as u64;
-                }
-            }
-        }
-        flop
+        let cost = |(layer, (height, width)): (&FoldedLayer, (usize, usize))| match layer {
+            FoldedLayer::MaxPool { .. } => 0,
+            FoldedLayer::Conv(c) => 2 * (c.weight.len() * height * width) as u64,
+        };
+        self.layers.iter().zip(self.sizes()).map(cost).sum()
+    }
+
+    /// Rows and columns of each layer's result.
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let input = (self.input.height as usize, self.input.width as usize);
+        self.layers.iter().scan(input, |size, layer| {
+            let step = |side: usize, kernel: usize| match layer {
+                FoldedLayer::MaxPool { size, .. } => side / size.max(&1),
+                FoldedLayer::Conv(c) => (side + 2 * c.padding).saturating_sub(kernel) / c.stride.max(1) + 1,
+            };
+            let (kernel_height, kernel_width) = match layer {
+                FoldedLayer::MaxPool { .. } => (1, 1),
+                FoldedLayer::Conv(c) => (c.weight.dim().2, c.weight.dim().3),
+            };
+            *size = (step(size.0, kernel_height), step(size.1, kernel_width));
+            Some(*size)
+        })
     }
 }

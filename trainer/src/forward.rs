@@ -71,7 +71,7 @@ impl FoldedNet {
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
-    /// be larger than its padded input, and the last layer has to be a convolution without activation to \[d, 1, 1\].
+    /// be larger than its padded input, and the last layer has to be a convolution without activation.
     pub fn check(&self) -> Result<(), ForwardError> {
         let mut shape = (self.input.channels as usize, self.input.height as usize, self.input.width as usize);
         let mut names = HashSet::new();
@@ -115,17 +115,10 @@ impl FoldedNet {
             }
         }
         match self.layers.last() {
-            Some(FoldedLayer::Conv(conv))
-                if conv.activation == Activation::Identity && (shape.1, shape.2) == (1, 1) =>
-            {
-                Ok(())
-            }
+            Some(FoldedLayer::Conv(conv)) if conv.activation == Activation::Identity => Ok(()),
             other => Err(ForwardError::Layer {
                 layer: other.map_or("", FoldedLayer::name).to_owned(),
-                problem: format!(
-                    "the last layer has to be a convolution without activation to 1 x 1, not to {} x {}",
-                    shape.1, shape.2
-                ),
+                problem: "the last layer has to be a convolution without activation".into(),
             }),
         }
     }

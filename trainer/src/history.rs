@@ -25,6 +25,8 @@ pub struct EpochRow {
     pub learning_rate: f64,
     /// Reconstruction loss on the validation images, without augmentation.
     pub validation_reconstruction: f64,
+    /// Wall-clock time, seconds.
+    pub seconds: f64,
 }
 
 /// One round of phase 2, as its discovery saw the bank.

@@ -51,7 +51,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         total: e.total as f32,
         learning_rate: e.learning_rate as f32,
         validation_reconstruction: Some(e.validation_reconstruction as f32),
-        seconds: 0.0,
+        seconds: e.seconds as f32,
     });
     let rounds = history.rounds.iter().map(|r| RoundRow {
         round: r.round as usize,
@@ -60,7 +60,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         entropy_quantiles: r.entropy_quantiles.map(|q| q as f32),
         neighbour_similarity_mean: (r.prototypical > 0).then_some(r.neighbour_similarity_mean as f32),
     });
-    let warnings = images.skipped.iter().map(|(name, reason)| format!("{name} was skipped: {reason}"));
+    let skipped = images.skipped.iter().map(|(name, reason)| format!("{name} was skipped: {reason}"));
     Ok(ReportData {
         name: config.name.clone(),
         dataset: format!("{} ({})", config.data.root.display(), images.layout),
@@ -82,7 +82,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         projection: Some(projection(finished)?),
         agreement: Some(finished.agreement.clone()),
         config: config.to_toml(),
-        warnings: warnings.collect(),
+        warnings: skipped.chain(finished.warnings()).collect(),
         facts: facts(finished),
     })
 }

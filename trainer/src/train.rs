@@ -4,7 +4,7 @@
 
 use crate::checkpoint::{self, CheckpointError, Named, State};
 use crate::config::{BankStart, Config, ConfigError};
-use crate::dataset::{Dataset, DatasetError, Item, TestItem, load_frames};
+use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::loader::{Batch, Loader, LoaderError};
@@ -20,6 +20,7 @@ use salad_shared::preprocess::Frame;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 /// Why a run ended early.
@@ -108,7 +109,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         tch::set_num_threads(config.train.threads as i32);
     }
     let saved = prepare_folder(config, run, extent.resume)?;
-    let images = load_images(config)?;
+    let images = load_images(config, run)?;
     let n = images.train.items.len();
     crate::finish::check_validation(images.validation.items.len(), &config.data.root)?;
 
@@ -156,6 +157,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
+        let began = Instant::now();
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
             let t = &config.train;
@@ -167,6 +169,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
+        row.seconds = began.elapsed().as_secs_f64();
         row.validation_reconstruction = validation_reconstruction(config, &model, &images.validation.frames)?;
         progress.epoch_done(&row);
         if !row.total.is_finite() {
@@ -210,7 +213,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     };
     let config = adjust(&state.config)?;
     let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
-    let images = load_images(&config)?;
+    let images = load_images(&config, run)?;
     if state.dataset_sha256 != images.sha256 {
         log::warn!("the training images are not those the run was trained on");
     }
@@ -261,6 +264,7 @@ impl Epoch<'_> {
             total: means[3],
             learning_rate,
             validation_reconstruction: 0.0,
+            seconds: 0.0,
         })
     }
 
@@ -333,8 +337,10 @@ fn same_run(a: &Config, b: &Config) -> bool {
     *a == b
 }
 
-fn load_images(config: &Config) -> Result<Images, TrainError> {
-    let dataset = Dataset::open(&config.data, config.seed)?;
+fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
+    // The frames of a video are kept with the run, so that it can be evaluated again without ffmpeg.
+    let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| run.join("frames"));
+    let dataset = Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?;
     let sha256 = dataset.digest();
     let spec = config.input_spec();
     let mut skipped = Vec::new();

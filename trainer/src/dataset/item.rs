@@ -1,8 +1,7 @@
 //! One image of a data set: where its bytes are, and how they become a frame.
 
 use super::DatasetError;
-use super::jpeg::is_cut_short;
-use salad_shared::preprocess::{Frame, FrameError};
+use salad_shared::preprocess::Frame;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -36,9 +35,6 @@ impl Item {
         match &self.source {
             Source::File { path, .. } => {
                 let bytes = std::fs::read(path).map_err(DatasetError::io(path))?;
-                if is_cut_short(&bytes) {
-                    return Err(image(FrameError::Decode("the JPEG file is cut short".into())));
-                }
                 Frame::decode(&bytes).map_err(image)
             }
             Source::Record { file, offset, width, height, form } => {

@@ -7,7 +7,6 @@ mod detect;
 mod error;
 mod folder;
 mod item;
-mod jpeg;
 mod listing;
 mod load;
 mod mnist;

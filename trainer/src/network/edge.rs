@@ -2,14 +2,16 @@
 //! 0.10 GFLOP at 128 x 128 x 3.
 
 use super::layer::{Layer, Shape};
-use crate::folded::Activation::{Identity, Relu};
+use crate::folded::Activation::Relu;
 use tch::nn;
 
 /// Channels of each stage.
 pub(super) const WIDTHS: [i64; 5] = [16, 32, 64, 128, 192];
 
 /// Each stage halves the side with a 3 x 3 convolution of stride 2; all but the first and the last add a 3 x 3 of stride 1.
-/// A convolution over what is left gives the embedding. The decoder mirrors it with up-sampling.
+/// A 1 x 1 convolution over the map that is left makes the embedding, so that each place of the picture has its share of
+/// it; that map is normalised over images and places (no scale, no shift), so that what is alike everywhere cancels and
+/// embeddings of like pictures do not collapse. The decoder mirrors it with up-sampling.
 pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, channels: i64) -> (Vec<Layer>, Vec<Layer>) {
     let (encoder_path, decoder_path) = (root / "encoder", root / "decoder");
     let last = widths.len() - 1;
@@ -25,7 +27,8 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
         }
         inputs = outputs;
     }
-    encoder.push(Layer::conv_norm(&encoder_path, "embed", Shape { inputs, outputs: dim, kernel: left, stride: 1 }, Identity));
+    let embed = Shape { inputs, outputs: dim / (left * left), kernel: 1, stride: 1 };
+    encoder.push(Layer::conv_plain_norm(&encoder_path, "embed", embed));
 
     let grow = Shape { inputs: dim, outputs: widths[last], kernel: left, stride: 1 };
     let mut decoder = vec![Layer::grow(&decoder_path, "grow", grow, Relu)];

@@ -52,6 +52,14 @@ impl Layer {
         Layer::Conv { name: name.to_owned(), shape, conv, norm: Some(norm), activation }
     }
 
+    /// Convolution with a batch norm that has neither scale nor shift, and no activation.
+    pub(super) fn conv_plain_norm(path: &nn::Path, name: &str, shape: Shape) -> Layer {
+        let conv = conv2d(&(path / name / "conv"), shape, false);
+        let config = nn::BatchNormConfig { eps: BATCH_NORM_EPSILON, affine: false, ..Default::default() };
+        let norm = nn::batch_norm2d(path / name / "norm", shape.outputs, config);
+        Layer::Conv { name: name.to_owned(), shape, conv, norm: Some(norm), activation: Activation::Identity }
+    }
+
     /// Convolution with a bias, no batch norm and no activation.
     pub(super) fn conv(path: &nn::Path, name: &str, shape: Shape) -> Layer {
         let conv = conv2d(&(path / name / "conv"), shape, true);
@@ -118,9 +126,8 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
     let (scale, shift) = match norm {
         None => (vec![1.0; outputs], bias),
         Some(norm) => {
-            let missing = || TchError::Kind("batch norm without weights".to_owned());
-            let gamma = doubles(norm.ws.as_ref().ok_or_else(missing)?)?;
-            let beta = doubles(norm.bs.as_ref().ok_or_else(missing)?)?;
+            let gamma = norm.ws.as_ref().map_or_else(|| Ok(vec![1.0; outputs]), doubles)?;
+            let beta = norm.bs.as_ref().map_or_else(|| Ok(vec![0.0; outputs]), doubles)?;
             let (mean, var) = (doubles(&norm.running_mean)?, doubles(&norm.running_var)?);
             let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + BATCH_NORM_EPSILON).sqrt()).collect();
             let shift = (0..outputs).map(|o| beta[o] + (bias[o] - mean[o]) * scale[o]).collect();

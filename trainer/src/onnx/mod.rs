@@ -51,7 +51,7 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
         }
     }
     chain.node("dequantize", "DequantizeLinear", &[&scale, "zero"], vec![]);
-    chain.finish(net.embedding_dim(), MIN_NORM)
+    chain.finish(net.embedding_dim, MIN_NORM)
 }
 
 /// Adds a convolution whose input has the scale called `input_scale`; gives the name of its result's scale.

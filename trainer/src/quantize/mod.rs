@@ -91,7 +91,8 @@ pub fn quantize(
             }
         });
     }
-    Ok(QuantizedNet { input: net.input.clone(), input_scale: INPUT_SCALE, layers, options: *options })
+    let embedding_dim = net.embedding_dim();
+    Ok(QuantizedNet { input: net.input.clone(), input_scale: INPUT_SCALE, embedding_dim, layers, options: *options })
 }
 
 /// Quantizes one convolution and takes both streams through it.

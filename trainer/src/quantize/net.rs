@@ -12,6 +12,8 @@ pub struct QuantizedNet {
     pub input: InputSpec,
     /// The scale with which the image is quantized.
     pub input_scale: f32,
+    /// Length d of the embedding.
+    pub embedding_dim: usize,
     /// The layers, first to last, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
     pub layers: Vec<QuantizedLayer>,
     /// How it was made.
@@ -134,11 +136,6 @@ impl fmt::Display for QuantizeOptions {
 }
 
 impl QuantizedNet {
-    /// Length d of the embedding.
-    pub fn embedding_dim(&self) -> usize {
-        self.convolutions().last().map_or(0, |c| c.bias.len())
-    }
-
     /// The convolutions, first to last.
     pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
         self.layers.iter().filter_map(|l| match l {

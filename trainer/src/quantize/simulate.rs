@@ -23,7 +23,7 @@ impl QuantizedNet {
                 QuantizedLayer::MaxPool { .. } => Ok(None),
             })
             .collect::<Result<Vec<_>, TchError>>()?;
-        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        let mut rows = Vec::with_capacity(n * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let mut x = quantize_linear(&x?, self.input_scale)?;
             for (layer, weights) in self.layers.iter().zip(&weights) {
@@ -36,7 +36,7 @@ impl QuantizedNet {
             let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
             push_rows(&unit_rows(&dequantized.f_flatten(1, -1)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim())
+        matrix(rows, n, self.embedding_dim)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tells a JPEG that was cut short: the decoder fills what is missing with grey and says nothing.
 
 /// Whether `bytes` begin as a JPEG but have no end-of-image marker after the picture's first scan.
-pub(super) fn is_cut_short(bytes: &[u8]) -> bool {
+pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {
     let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else { return false };
     loop {
         match rest {
@@ -24,7 +24,7 @@ pub(super) fn is_cut_short(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salad_shared::preprocess::Frame;
+    use crate::preprocess::Frame;
 
     #[test]
     fn a_jpeg_cut_anywhere_is_told_and_a_whole_one_is_not() {

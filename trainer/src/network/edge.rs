@@ -2,7 +2,7 @@
 //! 0.10 GFLOP at 128 x 128 x 3.
 
 use super::layer::{Layer, Shape};
-use crate::folded::Activation::Relu;
+use crate::folded::Activation::{Identity, Relu};
 use tch::nn;
 
 /// Channels of each stage.
@@ -25,7 +25,7 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
         }
         inputs = outputs;
     }
-    encoder.push(Layer::conv(&encoder_path, "embed", Shape { inputs, outputs: dim, kernel: left, stride: 1 }));
+    encoder.push(Layer::conv_norm(&encoder_path, "embed", Shape { inputs, outputs: dim, kernel: left, stride: 1 }, Identity));
 
     let grow = Shape { inputs: dim, outputs: widths[last], kernel: left, stride: 1 };
     let mut decoder = vec![Layer::grow(&decoder_path, "grow", grow, Relu)];

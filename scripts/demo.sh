@@ -40,7 +40,6 @@ else
   timed "$trainer" demo-scene $out/scene --seed 1
   say "training"
   timed "$trainer" train $out/scene --config trainer/recipes/demo.toml --name conveyor --out $out/run
-  # A change of parts takes four frames; an alert asks for more, and for a part that stands.
   cat >$out/edge/edge.toml <<TOML
 bundle = "../run/conveyor.salad"
 form = "int8"
@@ -50,7 +49,7 @@ replay = { path = "../scene/stream", fps = 10, pace = "fast" }
 
 [decision]
 window_frames = 6
-trigger_frames = 5
+trigger_frames = 4
 cooldown_secs = 1
 
 [events]

@@ -7,9 +7,8 @@
 `stream` reads `salad-edge run`'s event log and its line for each frame; `scores` reads what `salad-edge score --json`
 prints.
 
-An incident is found when an alert begins while it lasts, or within GRACE frames of it: while parts change, the defective
-one is in the picture but not yet, or no longer, in place. An alert that begins at any other time is a false one, also
-when it lasts into an incident.
+An incident is found when an alert begins while it lasts, or within GRACE frames after: the edge's decision looks back
+over a few frames. An alert that begins at any other time is a false one, also when it lasts into an incident.
 """
 
 import argparse
@@ -70,7 +69,7 @@ def assign(incidents, alerts):
     """Gives each alert to the incident in which it began; the others are false and come back."""
     false = []
     for alert in alerts:
-        owner = next((i for i in incidents if i.first - GRACE <= alert.first <= i.last + GRACE), None)
+        owner = next((i for i in incidents if i.first <= alert.first <= i.last + GRACE), None)
         (owner.alerts if owner else false).append(alert)
     return false
 
@@ -79,7 +78,7 @@ def describe(incident, alerts, fps):
     """What became of one incident."""
     if incident.alerts:
         alert = incident.alerts[0]
-        delay = max(0, alert.first - incident.first) / fps
+        delay = (alert.first - incident.first) / fps
         again = f", {len(incident.alerts)} alerts" if len(incident.alerts) > 1 else ""
         return f"alert after {delay:.1f} s, top score {alert.top_score:.3f}{again}"
     if any(a.first < incident.first and a.last >= incident.first for a in alerts):
@@ -107,7 +106,7 @@ def print_stream(args):
         print(f"  {alert.first / args.fps:5.1f} to {alert.last / args.fps:5.1f} s  FALSE ALERT     "
               f"top score {alert.top_score:.3f}")
     found = [i for i in incidents if i.alerts]
-    delays = [max(0, i.alerts[0].first - i.first) / args.fps for i in found]
+    delays = [(i.alerts[0].first - i.first) / args.fps for i in found]
     median = f", median delay {statistics.median(delays):.1f} s" if delays else ""
     print(f"Alerts: {len(found)} of {len(incidents)} incidents found, {len(false)} false alerts{median}")
 

@@ -26,8 +26,8 @@ impl Light {
     /// The light at `time`, 0..=1 of a shift: it drifts slowly, by some percent, and `flicker` (-1..=1) is added.
     pub fn at(time: f32, flicker: f32) -> Light {
         Light {
-            brightness: 1.0 + 0.07 * (TAU * time).sin() + 0.03 * (TAU * 2.7 * time + 1.0).sin() + 0.006 * flicker,
-            warmth: 0.05 * (TAU * 0.8 * time + 2.0).sin() + 0.004 * flicker,
+            brightness: 1.0 + 0.05 * (TAU * time).sin() + 0.02 * (TAU * 2.7 * time + 1.0).sin() + 0.006 * flicker,
+            warmth: 0.03 * (TAU * 0.8 * time + 2.0).sin() + 0.004 * flicker,
         }
     }
 

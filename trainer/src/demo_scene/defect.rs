@@ -60,7 +60,7 @@ impl Defect {
     /// Draws the particulars of a defect of `kind`.
     pub fn draw(kind: DefectKind, rng: &mut ChaCha8Rng) -> Defect {
         match kind {
-            DefectKind::MissingPart if rng.random_bool(0.6) => Defect::NoDisc,
+            DefectKind::MissingPart if rng.random_bool(0.75) => Defect::NoDisc,
             DefectKind::MissingPart => Defect::NoBolt(rng.random_range(0..2)),
             DefectKind::WrongColour => {
                 let colours = [[0.50, 0.14, 0.015], [0.035, 0.26, 0.07], [0.46, 0.34, 0.02], [0.36, 0.03, 0.035]];
@@ -98,13 +98,13 @@ impl Defect {
 fn scratches(rng: &mut ChaCha8Rng) -> Vec<(Vec<Vec2>, f32)> {
     let heading = rng.random_range(0.0..TAU);
     let middle = at(rng.random_range(24.0..38.0), 0.0).turned(rng.random_range(0.0..TAU));
-    (0..rng.random_range(2..4))
+    (0..rng.random_range(3..6))
         .map(|i| {
-            let length = if i == 0 { rng.random_range(52.0..78.0) } else { rng.random_range(18.0..40.0) };
-            let start = middle + at(-length / 2.0, 5.5 * i as f32).turned(heading);
-            let end = middle + at(length / 2.0, 5.5 * i as f32).turned(heading + rng.random_range(-0.12..0.12));
+            let length = if i == 0 { rng.random_range(60.0..84.0) } else { rng.random_range(30.0..60.0) };
+            let start = middle + at(-length / 2.0, 6.5 * i as f32).turned(heading);
+            let end = middle + at(length / 2.0, 6.5 * i as f32).turned(heading + rng.random_range(-0.12..0.12));
             let bend = (start + end) * 0.5 + at(0.0, rng.random_range(-9.0..9.0)).turned(heading);
-            (curve(start, bend, end), if i == 0 { rng.random_range(1.5..2.2) } else { 0.9 })
+            (curve(start, bend, end), if i == 0 { rng.random_range(2.0..2.8) } else { 1.3 })
         })
         .collect()
 }
@@ -122,18 +122,18 @@ fn paint_scratch(canvas: &mut Canvas, pen: Pen, line: &[Vec2], half: f32) {
 }
 
 fn paint_nut(canvas: &mut Canvas, pen: Pen, place: Vec2, angle: f32) {
-    let shape = |q: Vec2| hexagon((q - place).turned(angle), 15.0).max(7.6 - (q - place).length());
-    pen.shadow(canvas, place, 26.0, (0.6, 3.5, 5.0), shape);
-    pen.paint(canvas, place, 20.0, shape, |q, d| {
+    let shape = |q: Vec2| hexagon((q - place).turned(angle), 19.0).max(9.6 - (q - place).length());
+    pen.shadow(canvas, place, 30.0, (0.6, 3.5, 5.0), shape);
+    pen.paint(canvas, place, 24.0, shape, |q, d| {
         let from_middle = q - place;
-        let outer = hexagon(from_middle.turned(angle), 15.0);
+        let outer = hexagon(from_middle.turned(angle), 19.0);
         let slope = if outer > -4.0 { from_middle.unit().dot(LIGHT) } else { -from_middle.unit().dot(LIGHT) };
         scaled([0.46, 0.38, 0.19], 0.9 + 0.7 * slope * smoothstep(-3.0, -0.4, d) + 0.08 * noise(q * 0.7, 46))
     });
 }
 
 fn cable(place: Vec2, angle: f32, rng: &mut ChaCha8Rng) -> Vec<Vec2> {
-    let reach = rng.random_range(26.0..36.0);
+    let reach = rng.random_range(36.0..50.0);
     let bend = rng.random_range(18.0..34.0);
     let end = |side: f32| place + at(side * reach, 0.0).turned(angle);
     let mut course = curve(end(-1.0), place + at(-reach * 0.4, -bend).turned(angle), place);
@@ -143,24 +143,24 @@ fn cable(place: Vec2, angle: f32, rng: &mut ChaCha8Rng) -> Vec<Vec2> {
 
 fn paint_cable(canvas: &mut Canvas, pen: Pen, course: &[Vec2], colour: Colour) {
     let middle = course.get(course.len() / 2).copied().unwrap_or(at(0.0, 0.0));
-    let shape = |q: Vec2| polyline(q, course) - 3.6;
-    pen.shadow(canvas, middle, 60.0, (0.55, 3.0, 4.0), shape);
-    pen.paint(canvas, middle, 60.0, shape, |q, d| {
+    let shape = |q: Vec2| polyline(q, course) - 4.6;
+    pen.shadow(canvas, middle, 75.0, (0.55, 3.0, 4.0), shape);
+    pen.paint(canvas, middle, 75.0, shape, |q, d| {
         let ridge = (-((polyline(q - LIGHT * 1.3, course)) / 1.2).powi(2)).exp();
         mix(scaled(colour, 1.1 - 0.6 * smoothstep(-2.2, 0.0, d)), [1.0; 3], 0.35 * ridge)
     });
     for end in [course.first(), course.last()].into_iter().flatten() {
-        pen.paint(canvas, *end, 6.0, |q| (q - *end).length() - 2.3, |_, _| [0.55, 0.24, 0.08]);
+        pen.paint(canvas, *end, 6.0, |q| (q - *end).length() - 3.0, |_, _| [0.55, 0.24, 0.08]);
     }
 }
 
 fn paint_paper(canvas: &mut Canvas, pen: Pen, place: Vec2, angle: f32, seed: u32) {
     let shape = |q: Vec2| {
         let local = (q - place).turned(angle);
-        rounded_box(local, at(20.0, 13.0), 2.0) + 2.6 * noise(local * 0.16, seed) + 0.8 * noise(local * 0.6, seed)
+        rounded_box(local, at(29.0, 19.0), 2.0) + 2.6 * noise(local * 0.16, seed) + 0.8 * noise(local * 0.6, seed)
     };
-    pen.shadow(canvas, place, 34.0, (0.45, 3.0, 3.0), shape);
-    pen.paint(canvas, place, 34.0, shape, |q, _| {
+    pen.shadow(canvas, place, 44.0, (0.45, 3.0, 3.0), shape);
+    pen.paint(canvas, place, 44.0, shape, |q, _| {
         let local = (q - place).turned(angle);
         let fold = 0.16 * smoothstep(-0.5, 0.5, local.x - 3.0 + 0.25 * local.y) + 0.07 * noise(local * 0.14, seed ^ 1);
         scaled([0.74, 0.72, 0.66], 0.92 + fold - 0.08)

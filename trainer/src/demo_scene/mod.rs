@@ -1,7 +1,7 @@
 //! The demo's pictures: a fixed camera over a conveyor, rendered, in the layout of a benchmark and as a stream.
 //!
-//! Parts stand below the camera and give way to the next; the belt runs on, the light drifts, the sensor is noisy. None
-//! of it needs a file or a network, and one seed always gives the same bytes.
+//! Parts stand below the camera, never quite in the same place; the belt runs on, the light drifts, the sensor is noisy.
+//! None of it needs a file or a network, and one seed always gives the same bytes.
 
 mod background;
 mod camera;
@@ -46,7 +46,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 1, width: 320, train: 240, test_good: 60, test_defects: 20, stream: 600 }
+        Options { seed: 1, width: 320, train: 320, test_good: 60, test_defects: 20, stream: 600 }
     }
 }
 
@@ -153,7 +153,7 @@ impl Picture {
         let canvas = self.shot.paint(machine);
         save(&root.join(&self.path), &camera::shoot(&canvas, self.shot.noise_seed)?.to_jpeg(camera::JPEG_QUALITY))?;
         if let Some(mask) = &self.mask {
-            let clean = self.shot.without_defects().paint(machine);
+            let clean = self.shot.without_defect().paint(machine);
             let mask_pixels = difference_mask(&camera::develop(&canvas)?, &camera::develop(&clean)?);
             let mut png = io::Cursor::new(Vec::new());
             let encoder = image::codecs::png::PngEncoder::new(&mut png);

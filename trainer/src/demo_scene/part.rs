@@ -36,8 +36,8 @@ impl Part {
     /// A good part, with what varies from part to part.
     pub fn draw(rng: &mut ChaCha8Rng) -> Part {
         Part {
-            offset: at(rng.random_range(-5.0..5.0), rng.random_range(-2.5..2.5)),
-            angle: rng.random_range(-0.035..0.035),
+            offset: at(rng.random_range(-3.0..3.0), rng.random_range(-2.0..2.0)),
+            angle: rng.random_range(-0.025..0.025),
             bolt_angles: [rng.random_range(0.0..FRAC_PI_3), rng.random_range(0.0..FRAC_PI_3)],
             brightness: [rng.random_range(0.95..1.05), rng.random_range(0.95..1.05)],
             defect: None,

@@ -48,7 +48,7 @@ fn masks_mark_the_pixels_that_a_defect_changes() {
         for seed in 0..8 {
             let shot = Shot::defective(kind, &mut ChaCha8Rng::seed_from_u64(seed));
             let with = camera::develop(&shot.paint(&machine)).unwrap();
-            let without = camera::develop(&shot.without_defects().paint(&machine)).unwrap();
+            let without = camera::develop(&shot.without_defect().paint(&machine)).unwrap();
             let mask = difference_mask(&with, &without);
             let mut marked = 0;
             for (i, m) in mask.iter().enumerate() {
@@ -67,7 +67,7 @@ fn masks_mark_the_pixels_that_a_defect_changes() {
 fn a_good_part_has_an_empty_mask() {
     let machine = background::machine(160, 120);
     let shot = Shot::good(&mut ChaCha8Rng::seed_from_u64(1));
-    assert_eq!(shot, shot.without_defects());
+    assert_eq!(shot, shot.without_defect());
     let frame = camera::develop(&shot.paint(&machine)).unwrap();
     assert!(difference_mask(&frame, &frame).iter().all(|m| *m == 0));
 }

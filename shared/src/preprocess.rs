@@ -97,6 +97,18 @@ impl Frame {
         &self.rgb
     }
 
+    /// The colour at column `x` and row `y`; panics outside the frame.
+    pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        let at = (y * self.width as usize + x) * 3;
+        [self.rgb[at], self.rgb[at + 1], self.rgb[at + 2]]
+    }
+
+    /// Sets the colour at column `x` and row `y`; panics outside the frame.
+    pub fn set_pixel(&mut self, x: usize, y: usize, colour: [u8; 3]) {
+        let at = (y * self.width as usize + x) * 3;
+        self.rgb[at..at + 3].copy_from_slice(&colour);
+    }
+
     /// The frame as a JPEG file's bytes; `quality` from 1 to 100.
     pub fn to_jpeg(&self, quality: u8) -> Vec<u8> {
         let mut out = Vec::new();

@@ -16,6 +16,9 @@ use tch::{Kind, Tensor};
 /// Named tensors.
 pub type Named = Vec<(String, Tensor)>;
 
+/// A checkpoint that was read: its state, and its tensors by name.
+pub type Saved = (State, HashMap<String, Tensor>);
+
 /// `checkpoint.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,17 +85,19 @@ pub fn save(folder: &Path, mut state: State, tensors: &Named) -> Result<(), Chec
     atomic::write(&path, &json).map_err(io(&path))?;
     for entry in std::fs::read_dir(folder).map_err(io(folder))?.flatten() {
         let other = entry.file_name().to_string_lossy().into_owned();
-        if other.starts_with("checkpoint-") && other.ends_with(".safetensors") && other != name {
-            if let Err(e) = std::fs::remove_file(entry.path()) {
-                log::warn!("{}: the old checkpoint stays: {e}", entry.path().display());
-            }
+        if other.starts_with("checkpoint-")
+            && other.ends_with(".safetensors")
+            && other != name
+            && let Err(e) = std::fs::remove_file(entry.path())
+        {
+            log::warn!("{}: the old checkpoint stays: {e}", entry.path().display());
         }
     }
     Ok(())
 }
 
 /// Reads the checkpoint of `folder`; `None` where there is none.
-pub fn load(folder: &Path) -> Result<Option<(State, HashMap<String, Tensor>)>, CheckpointError> {
+pub fn load(folder: &Path) -> Result<Option<Saved>, CheckpointError> {
     let path = folder.join(STATE_FILE);
     let json = match std::fs::read(&path) {
         Ok(json) => json,

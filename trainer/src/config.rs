@@ -208,7 +208,7 @@ impl Default for TrainConfig {
             w_rec: 1.0,
             w_con: 0.25,
             reconstruction: Reconstruction::L2,
-            learning_rate: 1e-3,
+            learning_rate: 1e-4,
             schedule: RateSchedule::Cosine,
             weight_decay: 1e-6,
             device: "auto".into(),

@@ -1,7 +1,28 @@
 //! Where tensors live, and the one program for CPU and CUDA.
 #![allow(unsafe_code)] // Loading libtorch_cuda.so runs its constructors.
 
+use std::os::unix::process::CommandExt;
 use tch::{Cuda, Device};
+
+/// Settings that libgomp and malloc read before `main`: threads that wait do not spin, which on a busy machine costs
+/// several times over, and the large blocks of each step are kept rather than given back and faulted in again.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("OMP_WAIT_POLICY", "passive"),
+    ("MALLOC_MMAP_THRESHOLD_", "2000000000"),
+    ("MALLOC_TRIM_THRESHOLD_", "4000000000"),
+];
+
+/// Starts the program again with [`ENVIRONMENT`], unless it is there already; what the user has set stays.
+pub fn settle_environment() {
+    let missing: Vec<_> = ENVIRONMENT.into_iter().filter(|(key, _)| std::env::var_os(key).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let e = std::process::Command::new(program).args(std::env::args_os().skip(1)).envs(missing).exec();
+        log::debug!("training goes on without {ENVIRONMENT:?}: {e}");
+    }
+}
 
 /// Loads libtorch's CUDA half where it is installed. To be called before anything else of libtorch: its first question
 /// about CUDA is remembered.

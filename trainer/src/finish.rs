@@ -8,6 +8,7 @@ use crate::folded::FoldedNet;
 use crate::model::inputs;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
 use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
+use crate::synthetic::cut_paste;
 use crate::train::{TrainError, Trained};
 use crate::{bundle_parts, report_data};
 use ndarray::Array2;
@@ -50,6 +51,9 @@ pub struct Finished<'a> {
     pub thresholds: Forms<Threshold>,
     /// How closely int8 follows f32.
     pub agreement: Agreement,
+    /// AUROC of made-up anomalies ([`crate::synthetic`]) against the validation images they are made from, in int8: for
+    /// comparing settings without a test set.
+    pub synthetic_auroc: f64,
     /// What the test set says, where there is one.
     pub evaluation: Option<Evaluation>,
 }
@@ -103,8 +107,15 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         .collect();
     let nearest = scored_int8.iter().map(|s| s.1).collect();
 
-    // The threshold, from normal validation images alone; the test set only judges.
+    // What made-up anomalies say, for whoever compares settings.
     let n = images.validation.items.len();
+    let made_up = cut_paste(&images.validation.frames, config.seed);
+    let made_up = quantized.encode(&inputs(&trained.model.input, &made_up), made_up.len()).map_err(failed)?;
+    let made_up: Vec<f32> = score_rows(&score, &bank_int8, &made_up).iter().map(|s| s.0).collect();
+    let normal: Vec<f32> = scored[..n].iter().map(|s| s.int8).collect();
+    let synthetic_auroc = metrics::auroc(&normal, &made_up).map_err(|e| refused(e.to_string()))?;
+
+    // The threshold, from normal validation images alone; the test set only judges.
     let budget = config.budget().map_err(refused)?;
     let threshold = |form: Form| {
         let scores: Vec<f32> = scored[..n].iter().map(|s| s.score(form)).collect();
@@ -129,6 +140,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         nearest,
         thresholds,
         agreement,
+        synthetic_auroc,
         evaluation,
     })
 }
@@ -216,6 +228,7 @@ impl std::fmt::Display for Finished<'_> {
         for warning in self.warnings() {
             writeln!(f, "warning: {warning}")?;
         }
+        writeln!(f, "made-up anomalies against validation images, int8: AUROC {:.4}", self.synthetic_auroc)?;
         let a = &self.agreement;
         let shown = |v: Option<f32>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
         write!(

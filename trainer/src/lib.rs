@@ -29,4 +29,5 @@ pub mod quantize;
 pub mod report;
 pub mod report_data;
 pub mod schedule;
+pub mod synthetic;
 pub mod train;

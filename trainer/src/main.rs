@@ -142,8 +142,9 @@ impl Overrides {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    device::load_cuda();
     let cli = Cli::parse();
+    device::settle_environment();
+    device::load_cuda();
     // libtorch's operators panic where they fail, out of memory above all: that is the user's to know, not a crash.
     std::panic::set_hook(Box::new(|_| {}));
     match std::panic::catch_unwind(|| run(&cli.command)) {

@@ -179,6 +179,13 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
         fact("Device", format!("{:?}", finished.trained.model.store.device())),
         fact("Quantization", finished.quantized.options.to_string()),
         fact("Prototypes", format!("{} of {}", finished.sources.len(), finished.condensed_by)),
+        fact(
+            "Made-up anomalies",
+            format!(
+                "AUROC {:.4} for patches pasted into validation images: for comparing settings, not a promise",
+                finished.synthetic_auroc
+            ),
+        ),
         fact("Training images", finished.trained.images.sha256.clone()),
     ]
 }

@@ -2,7 +2,7 @@
 //!
 //! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
 
-use crate::checkpoint::{self, CheckpointError, Named, State};
+use crate::checkpoint::{self, CheckpointError, Named, Saved, State};
 use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
@@ -251,7 +251,7 @@ impl Epoch<'_> {
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
-            sums = sums + terms * batch.size as f64;
+            sums += terms * batch.size as f64;
             images += batch.size;
         }
         let means = Vec::<f64>::try_from(&(sums / images.max(1) as f64))?;
@@ -297,11 +297,7 @@ impl Epoch<'_> {
 }
 
 /// Makes the run's folder and says what is in it: the checkpoint to go on from, if one is wanted.
-fn prepare_folder(
-    config: &Config,
-    run: &Path,
-    resume: bool,
-) -> Result<Option<(State, HashMap<String, Tensor>)>, TrainError> {
+fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Saved>, TrainError> {
     std::fs::create_dir_all(run).map_err(|source| TrainError::Io { path: run.into(), source })?;
     let saved = checkpoint::load(run)?;
     match (&saved, resume) {

@@ -64,7 +64,7 @@ impl NetworkConfig {
             NetworkKind::Edge => widths.len(),
             NetworkKind::Unet => widths.len() - 1,
         };
-        if side % (1 << halvings) != 0 {
+        if !side.is_multiple_of(1 << halvings) {
             return Err(format!(
                 "input.size = {side}: {} stages of `{}` need a multiple of {}; change input.size or network.widths",
                 widths.len(),

@@ -33,7 +33,7 @@ pub struct Bundle {
     pub encoder_int8: Vec<u8>,
     /// The prototypes in f32, \[P, d\].
     pub bank: FloatBank,
-    /// The prototypes in int8, \[P, d\].
+    /// The prototypes as the int8 encoder sees them, in int8, \[P, d\].
     pub bank_int8: Int8Bank,
     /// A JPEG of each prototype's training image, in the bank's order; all or none.
     pub thumbnails: Vec<Vec<u8>>,
@@ -159,7 +159,9 @@ impl Bundle {
         if float.dim() != (p, d) || self.bank_int8.rows().dim() != (p, d) || self.bank_int8.scales().len() != p {
             return Err(format!("{PROTOTYPES}: its tensors are not the {p} prototypes of length {d} of {MANIFEST}"));
         }
-        if float.iter().any(|v| !v.is_finite()) || self.bank_int8.scales().iter().any(|s| !s.is_finite() || *s <= 0.0) {
+        let int8 = &self.bank_int8;
+        let finite = float.iter().chain(int8.mean()).chain(int8.scales()).all(|v| v.is_finite());
+        if !finite || int8.scales().iter().any(|s| *s <= 0.0) {
             return Err(format!("{PROTOTYPES}: holds values that are not finite, or scales that are not positive"));
         }
         if !self.thumbnails.is_empty() && self.thumbnails.len() != p {
@@ -309,11 +311,13 @@ fn write_banks(bank: &FloatBank, int8: &Int8Bank) -> Result<Vec<u8>, String> {
     let (p, d) = bank.rows().dim();
     let rows = floats(&mut bank.rows().iter());
     let scales = floats(&mut int8.scales().iter());
+    let mean = floats(&mut int8.mean().iter());
     let quantized: Vec<u8> = int8.rows().iter().map(|v| v.to_le_bytes()[0]).collect();
     let view = |dtype, shape: Vec<usize>, data| TensorView::new(dtype, shape, data).map_err(|e| e.to_string());
     let tensors = BTreeMap::from([
         ("prototypes", view(Dtype::F32, vec![p, d], &rows)?),
         ("prototypes.int8", view(Dtype::I8, vec![p, d], &quantized)?),
+        ("prototypes.mean", view(Dtype::F32, vec![d], &mean)?),
         ("prototypes.scale", view(Dtype::F32, vec![p], &scales)?),
     ]);
     safetensors::serialize(tensors, None).map_err(|e| e.to_string())
@@ -321,8 +325,8 @@ fn write_banks(bank: &FloatBank, int8: &Int8Bank) -> Result<Vec<u8>, String> {
 
 fn read_banks(bytes: &[u8]) -> Result<(FloatBank, Int8Bank), String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-    if tensors.len() != 3 {
-        return Err(format!("{} tensors where there should be 3", tensors.len()));
+    if tensors.len() != 4 {
+        return Err(format!("{} tensors where there should be 4", tensors.len()));
     }
     let tensor = |name: &str, dtype, dims: usize| {
         let t = tensors.tensor(name).map_err(|e| format!("{name}: {e}"))?;
@@ -337,14 +341,18 @@ fn read_banks(bytes: &[u8]) -> Result<(FloatBank, Int8Bank), String> {
     let rows = tensor("prototypes", Dtype::F32, 2)?;
     let quantized = tensor("prototypes.int8", Dtype::I8, 2)?;
     let scales = floats(&tensor("prototypes.scale", Dtype::F32, 1)?);
+    let mean = floats(&tensor("prototypes.mean", Dtype::F32, 1)?);
     let shape = |t: &TensorView| (t.shape()[0], t.shape()[1]);
     let bank = Array2::from_shape_vec(shape(&rows), floats(&rows)).map_err(|e| e.to_string())?;
     let values = quantized.data().iter().map(|&b| b as i8).collect();
     let int8 = Array2::from_shape_vec(shape(&quantized), values).map_err(|e| e.to_string())?;
     if int8.nrows() != scales.len() {
-        return Err("prototypes.scale: one scale a row is missing".to_owned());
+        return Err("prototypes.scale: there has to be one scale a row".to_owned());
     }
-    Ok((FloatBank::new(bank), Int8Bank::new(int8, scales)))
+    if int8.ncols() != mean.len() {
+        return Err("prototypes.mean: its length has to be that of a row".to_owned());
+    }
+    Ok((FloatBank::new(bank), Int8Bank::new(int8, scales, mean)))
 }
 
 #[cfg(test)]

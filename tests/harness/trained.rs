@@ -20,13 +20,17 @@ pub struct Run {
 /// A small `edge` network.
 pub fn edge() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| train("edge", &["network.widths=[16,32,48,64]", "network.embedding_dim=64"]))
+    RUN.get_or_init(|| {
+        train("edge", &["network.widths=[16,32,48,64]", "network.embedding_dim=128", "train.learning_rate=0.001"])
+    })
 }
 
 /// A small `unet` network: max pooling, leaky ReLU.
 pub fn unet() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| train("unet", &["network.widths=[8,16,32,48,64]", "network.embedding_dim=64"]))
+    RUN.get_or_init(|| {
+        train("unet", &["network.widths=[16,32,64,128,128]", "network.embedding_dim=128", "train.learning_rate=0.0003"])
+    })
 }
 
 /// Trains a network for a few epochs.

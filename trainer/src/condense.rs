@@ -37,6 +37,31 @@ pub struct Condensed {
     pub method: String,
 }
 
+impl Condensed {
+    /// The same prototypes as another encoder sees them: `bank` is what they were condensed from and `other` the other
+    /// encoder's embeddings of the same images in the same order (both \[N, d\], unit rows). A row of the bank becomes the
+    /// other's row, a centroid the centroid of its rows in the other. What the two encoders differ by on every image then
+    /// does not count as a distance.
+    pub fn seen_by(&self, bank: &Array2<f32>, other: &Array2<f32>) -> Array2<f32> {
+        let mut rows = other.select(Axis(0), &self.sources);
+        if self.method == "k-means" {
+            let (nearest, _) = nearest_rows(bank, &self.rows);
+            let mut sums = Array2::<f32>::zeros(self.rows.raw_dim());
+            for (row, &c) in other.rows().into_iter().zip(&nearest) {
+                let mut sum = sums.row_mut(c);
+                sum += &row;
+            }
+            for (mut row, sum) in rows.rows_mut().into_iter().zip(sums.rows()) {
+                let length = sum.dot(&sum).sqrt();
+                if length > 1e-6 {
+                    row.assign(&sum.mapv(|v| v / length));
+                }
+            }
+        }
+        rows
+    }
+}
+
 /// Why a bank could not be condensed.
 #[derive(Debug, thiserror::Error)]
 pub enum CondenseError {
@@ -274,6 +299,20 @@ mod tests {
             assert!(agreement(&chosen.rows) >= agreement(&other.rows));
         }
         assert_eq!(chosen, condense(&bank, Condense::Count(60), &validation, &SCORE, 7).unwrap());
+    }
+
+    #[test]
+    fn another_encoder_sees_the_same_prototypes() {
+        let bank = clustered(200, 16, |i| i % 9, 0.2, 1);
+        // Another encoder that turns every embedding alike: each prototype has to turn with it.
+        let mut turned = bank.clone();
+        turned.invert_axis(Axis(1));
+        for condensed in [k_centre(&bank, 12), k_means(&bank, 12, 3)] {
+            assert!((condensed.seen_by(&bank, &bank) - &condensed.rows).iter().all(|d| d.abs() < 1e-4));
+            let mut expected = condensed.rows.clone();
+            expected.invert_axis(Axis(1));
+            assert!((condensed.seen_by(&bank, &turned) - &expected).iter().all(|d| d.abs() < 1e-4));
+        }
     }
 
     #[test]

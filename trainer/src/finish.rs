@@ -5,22 +5,26 @@
 use crate::condense::condense;
 use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
 use crate::folded::FoldedNet;
+use crate::forward::ForwardError;
 use crate::model::inputs;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
 use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
-use crate::synthetic::cut_paste;
+use crate::synthetic::{COPIES, cut_paste};
 use crate::train::{TrainError, Trained};
 use crate::{bundle_parts, report_data};
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 use salad_shared::atomic;
 use salad_shared::bank::{Bank, FloatBank, Int8Bank};
 use salad_shared::bundle::{Bundle, Calibration};
 use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::metrics;
-use salad_shared::preprocess::Frame;
+use salad_shared::preprocess::{Frame, InputSpec};
 use salad_shared::score::ScoreSpec;
 use salad_shared::threshold::{MIN_SCORES, Threshold, calibrate};
 use std::path::{Path, PathBuf};
+
+/// Frames encoded at a time.
+const CHUNK: usize = 256;
 
 /// Everything that follows from a trained network.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub struct Finished<'a> {
     pub judged_rows: Array2<f32>,
     /// The prototypes.
     pub bank: FloatBank,
-    /// The prototypes in int8.
+    /// The prototypes as the int8 encoder sees them, in int8.
     pub bank_int8: Int8Bank,
     /// For each prototype, the training image it stands for.
     pub sources: Vec<usize>,
@@ -70,16 +74,21 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
     let condensed = condensed.map_err(|e| refused(e.to_string()))?;
-    let bank = FloatBank::new(condensed.rows);
-    let bank_int8 = bank.quantize();
 
     // The encoder, folded and quantized: calibrated on training images, the way to do it chosen on validation images.
     let folded = trained.model.net.fold()?;
     let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
         frames.iter().map(|f| inputs(&trained.model.input, std::slice::from_ref(f))).collect()
     };
-    let calibration = one_by_one(&spread(&images.train.frames, config.quantize.images));
-    let validation = one_by_one(&spread(&images.validation.frames, config.quantize.images));
+    // Calibrated on normal images alone, an integer saturates on what is not normal, and the anomalies that stand out the
+    // most are told least: made-up anomalies give the ranges their headroom.
+    let with_made_up = |frames: &[Frame]| {
+        let normal = spread(frames, config.quantize.images);
+        let made_up = cut_paste(&normal, config.seed);
+        one_by_one(&[normal, made_up.into_iter().step_by(COPIES).collect()].concat())
+    };
+    let calibration = with_made_up(&images.train.frames);
+    let validation = with_made_up(&images.validation.frames);
     let (method, weight_scales) = config.quantize_options().map_err(refused)?;
     let quantized = match method {
         None => quantize_best(&folded, &calibration, &validation, weight_scales).map(|choice| choice.net),
@@ -90,12 +99,16 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     };
     let quantized = quantized.map_err(|e| refused(e.to_string()))?;
 
+    // Each form has the bank as its own encoder sees it.
+    let encode_int8 = |frames: &[Frame]| in_chunks(&trained.model.input, frames, |x, n| quantized.encode(x, n));
+    let seen_by_int8 = condensed.seen_by(&train_rows, &encode_int8(&images.train.frames)?);
+    let bank = FloatBank::new(condensed.rows);
+    let bank_int8 = FloatBank::new(seen_by_int8).quantize();
+
     // Every validation and test image in both forms.
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
-    let judged_inputs = inputs(&trained.model.input, &judged);
-    let failed = |e: crate::forward::ForwardError| TrainError::Refused(e.to_string());
-    let judged_rows = folded.encode(&judged_inputs, judged.len()).map_err(failed)?;
-    let judged_int8 = quantized.encode(&judged_inputs, judged.len()).map_err(failed)?;
+    let judged_rows = in_chunks(&trained.model.input, &judged, |x, n| folded.encode(x, n))?;
+    let judged_int8 = encode_int8(&judged)?;
     let scored_f32 = score_rows(&score, &bank, &judged_rows);
     let scored_int8 = score_rows(&score, &bank_int8, &judged_int8);
     let names = images.validation.items.iter().map(|i| (i.name.clone(), "validation", String::new()));
@@ -109,8 +122,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
 
     // What made-up anomalies say, for whoever compares settings.
     let n = images.validation.items.len();
-    let made_up = cut_paste(&images.validation.frames, config.seed);
-    let made_up = quantized.encode(&inputs(&trained.model.input, &made_up), made_up.len()).map_err(failed)?;
+    let made_up = encode_int8(&cut_paste(&images.validation.frames, config.seed))?;
     let made_up: Vec<f32> = score_rows(&score, &bank_int8, &made_up).iter().map(|s| s.0).collect();
     let normal: Vec<f32> = scored[..n].iter().map(|s| s.int8).collect();
     let synthetic_auroc = metrics::auroc(&normal, &made_up).map_err(|e| refused(e.to_string()))?;
@@ -253,6 +265,22 @@ pub fn check_validation(found: usize, root: &Path) -> Result<(), TrainError> {
          images, or raise data.validation_share",
         root.display()
     )))
+}
+
+/// Embeddings \[n, d\] of frames by an encoder that takes network input, some frames at a time: all inputs at once would not
+/// fit the memory.
+fn in_chunks(
+    spec: &InputSpec,
+    frames: &[Frame],
+    encode: impl Fn(&[f32], usize) -> Result<Array2<f32>, ForwardError>,
+) -> Result<Array2<f32>, TrainError> {
+    let refused = |e: &dyn std::fmt::Display| TrainError::Refused(e.to_string());
+    let mut parts = Vec::new();
+    for chunk in frames.chunks(CHUNK) {
+        parts.push(encode(&inputs(spec, chunk), chunk.len()).map_err(|e| refused(&e))?);
+    }
+    let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+    if views.is_empty() { Ok(Array2::zeros((0, 0))) } else { concatenate(Axis(0), &views).map_err(|e| refused(&e)) }
 }
 
 /// The score of each row and its nearest prototype.

@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test edge-test lint fuzz doc
+.PHONY: help setup demo measure test edge-test lint fuzz doc
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -26,6 +26,9 @@ setup: ## installs system packages and libtorch, where they are missing
 
 demo: setup ## renders a scene, trains on it, replays its test stream on the edge; DATA=<folder> takes your pictures
 	@scripts/demo.sh $(if $(DATA),"$(DATA)")
+
+measure: setup ## trains the recipes on real pictures and scores them on the edge; RECIPES="a b" for some of them
+	@scripts/measure.py $(RECIPES)
 
 test: setup ## builds everything and runs all tests
 	@scripts/setup-python.sh

@@ -200,7 +200,7 @@ impl Default for TrainConfig {
             batch_size: 32,
             views: 2,
             phase1_epochs: 10,
-            round_epochs: 5,
+            round_epochs: 4,
             rate: 0.2,
             neighbours: 5,
             tau: 0.1,

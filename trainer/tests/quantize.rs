@@ -34,6 +34,7 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
     QuantizedNet {
         input: InputSpec { width: 1, height: 1, channels: 1 },
         input_scale: 0.25,
+        embedding_dim: d,
         // 0.25 * 0.5 / 0.25: the multiplier is a half, so that odd sums are ties; then 0.25 * 0.5 / 0.25 * 2 is 1.
         layers: vec![
             conv("first", weight, Array1::from(bias.to_vec()), activation, 0.25, 0.25),
@@ -98,6 +99,7 @@ fn wide_convolutions_are_exact() {
     let net = QuantizedNet {
         input: InputSpec { width: 1, height: 1, channels: channels as u32 },
         input_scale: 1.0,
+        embedding_dim: 3,
         layers: vec![QuantizedLayer::Conv(conv)],
         options: QuantizeOptions::default(),
     };

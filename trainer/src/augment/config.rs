@@ -45,13 +45,12 @@ pub struct AugmentConfig {
 impl Default for AugmentConfig {
     fn default() -> AugmentConfig {
         AugmentConfig {
-            rotate_degrees: 3.0,
-            translate: 0.04,
-            scale: 0.05,
-            brightness: 0.15,
-            contrast: 0.15,
+            translate: 0.03,
+            scale: 0.02,
+            brightness: 0.3,
+            contrast: 0.3,
             saturation: 0.15,
-            gamma: 0.15,
+            gamma: 0.3,
             noise: 0.02,
             ..AugmentConfig::off()
         }

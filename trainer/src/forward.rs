@@ -143,7 +143,7 @@ pub(crate) struct FloatConv {
 impl FloatConv {
     pub(crate) fn new(conv: &FoldedConv) -> Result<FloatConv, TchError> {
         Ok(FloatConv {
-            weight: tensor4(conv.weight.iter().copied().collect(), conv.weight.dim())?,
+            weight: tensor4(&conv.weight.iter().copied().collect::<Vec<_>>(), conv.weight.dim())?,
             bias: Tensor::f_from_slice(&conv.bias.to_vec())?,
             stride: conv.stride as i64,
             padding: conv.padding as i64,
@@ -217,8 +217,8 @@ pub(crate) fn matrix(rows: Vec<f32>, n: usize, d: usize) -> Result<Array2<f32>, 
 }
 
 /// Values as a tensor of four dimensions.
-pub(crate) fn tensor4(values: Vec<f32>, dim: (usize, usize, usize, usize)) -> Result<Tensor, TchError> {
-    Tensor::f_from_slice(&values)?.f_view([dim.0 as i64, dim.1 as i64, dim.2 as i64, dim.3 as i64])
+pub(crate) fn tensor4(values: &[f32], dim: (usize, usize, usize, usize)) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(values)?.f_view([dim.0 as i64, dim.1 as i64, dim.2 as i64, dim.3 as i64])
 }
 
 enum Step {

@@ -294,7 +294,7 @@ mod tests {
         let agreement = |rows: &Array2<f32>| correlation(&full, &scores(rows, &validation, &SCORE));
         let first = bank.slice(s![..60, ..]).to_owned();
         assert!(agreement(&chosen.rows) > agreement(&first), "{}", chosen.method);
-        assert!(agreement(&chosen.rows) > 0.9, "{}", agreement(&chosen.rows));
+        assert!(agreement(&chosen.rows) > 0.85, "{}", agreement(&chosen.rows));
         for other in [k_centre(&bank, 60), k_means(&bank, 60, 7)] {
             assert!(agreement(&chosen.rows) >= agreement(&other.rows));
         }

@@ -130,7 +130,7 @@ fn a_convolution_by_hand_becomes_its_integers() {
     assert_eq!(quantized.input_scale, 1.0 / 127.0);
     // Outputs: 1.27 - 0.5 - 0.125 + 0.1 = 0.745; 0.1 + 1.27 + 0.15 - 0.2 = 1.32; -0.635 + 0.5 - 0.25 + 0.1 = -0.285;
     // -0.05 - 1.27 + 0.3 - 0.02 - 0.2 = -1.24.
-    assert!((result.output_scale / (1.32 / 127.0) - 1.0).abs() < 0.04);
+    assert!((result.output_scale / (1.32 / 127.0) - 1.0).abs() < 0.02);
     let scale = result.weight_scales[0];
     assert!((scale / 0.01 - 1.0).abs() < 0.06, "{scale}");
     for (q, w) in result.weight.iter().zip(&conv.weight) {
@@ -148,10 +148,8 @@ fn a_convolution_by_hand_becomes_its_integers() {
 
 #[test]
 fn int8_follows_f32() {
-    for (net, floor) in
-        [(nets::edge(64, &[8, 16, 32, 64], 64, 11), 0.995), (nets::unet(64, &[8, 16, 32, 48, 64], 64, 12), 0.995)]
-    {
-        let (calibration, held_out) = (nets::images(&net, 24, 1), nets::images(&net, 8, 2).concat());
+    for net in [nets::edge(64, &[8, 16, 32, 64], 64, 11), nets::unet(64, &[8, 16, 32, 48, 64], 64, 12)] {
+        let (calibration, held_out) = (nets::images(&net, 64, 1), nets::images(&net, 8, 2).concat());
         let expected = net.encode(&held_out, 8).unwrap();
         let cosine = |options| {
             let embeddings = quantize(&net, &calibration, &options).unwrap().encode(&held_out, 8).unwrap();
@@ -159,7 +157,7 @@ fn int8_follows_f32() {
         };
         let mean = |options| cosine(options).iter().sum::<f32>() / 8.0;
         let best = QuantizeOptions::default();
-        assert!(nets::smallest(&cosine(best)) > floor, "{:?}", cosine(best));
+        assert!(nets::smallest(&cosine(best)) > 0.995, "{:?}", cosine(best));
         // Each part earns its place.
         let plain =
             QuantizeOptions { calibration: Calibration::MinMax, equalise: false, bias_correction: false, ..best };
@@ -184,7 +182,7 @@ fn the_best_of_the_tries_is_kept() {
 
 #[test]
 fn batches_change_nothing() {
-    // 1,100 images of 32 x 32 make two batches.
+    // A batch holds 64 images of this size.
     let net = nets::edge(32, &[4, 8], 8, 31);
     let images = nets::images(&net, 70, 1);
     let quantized = quantize(&net, &images[..8], &QuantizeOptions::default()).unwrap();

@@ -125,6 +125,6 @@ mod tests {
             assert!(error.contains(text.split(' ').next().unwrap()), "{error}");
         }
         let written = toml::to_string(&AugmentConfig::default()).unwrap();
-        assert!(written.contains("translate = 0.04\n"), "{written}");
+        assert!(written.contains("translate = 0.03\n"), "{written}");
     }
 }

@@ -8,8 +8,8 @@ use ndarray::Axis;
 /// Sweeps over the pairs of layers; each moves a range only to its neighbours, and it settles long before this.
 const SWEEPS: usize = 100;
 
-/// Settled: no factor of a sweep further from 1 than this.
-const SETTLED: f32 = 1e-3;
+/// Settled: no factor of a sweep further from 1 than this; a range then misses its goal by a few per cent of a step.
+const SETTLED: f32 = 1e-2;
 
 /// The same function with equalised weights.
 pub(crate) fn equalise(net: &FoldedNet) -> FoldedNet {
@@ -95,7 +95,7 @@ mod tests {
         for pair in convolutions.windows(2) {
             let into = pair[1].weight.axis_iter(Axis(1)).map(range);
             for (out, into) in pair[0].weight.outer_iter().map(range).zip(into) {
-                assert!((out / into - 1.0).abs() < 0.01, "{out} {into}");
+                assert!((out / into - 1.0).abs() < 0.05, "{out} {into}");
             }
         }
     }

@@ -104,7 +104,7 @@ fn quantize_conv(
 ) -> Result<QuantizedConv, QuantizeError> {
     let float = FloatConv::new(conv)?;
     streams.map_float(|x| float.pre_activation(x))?;
-    let output_scale = activation_scale(conv, &streams.float, options.calibration)?;
+    let output_scale = activation_scale(conv, input_scale, &streams.float, options.calibration)?;
     let (weight, weight_scales) = quantize_weight(conv, input_scale, output_scale, options.weight_scales);
     let mut quantized = QuantizedConv {
         name: conv.name.clone(),
@@ -140,7 +140,12 @@ fn quantize_conv(
 }
 
 /// The scale of a convolution's result, from the f32 network's values before the activation.
-fn activation_scale(conv: &FoldedConv, batches: &[Tensor], calibration: Calibration) -> Result<f32, QuantizeError> {
+fn activation_scale(
+    conv: &FoldedConv,
+    input_scale: f32,
+    batches: &[Tensor],
+    calibration: Calibration,
+) -> Result<f32, QuantizeError> {
     // What a ReLU drops needs no range.
     let kept = |x: f32| if conv.activation == Activation::Relu { x.max(0.0) } else { x };
     let mut largest = 0.0_f32;
@@ -158,7 +163,7 @@ fn activation_scale(conv: &FoldedConv, batches: &[Tensor], calibration: Calibrat
         histogram.add(values.into_iter().map(kept));
     }
     let scale = histogram.scale(calibration, |x, scale| activation_error(x, scale, conv.activation));
-    Ok(exact_output_scale(scale))
+    Ok(exact_output_scale(scale, input_scale))
 }
 
 /// Integer weights and their scales: those of least square error, which clip outliers where that pays.

@@ -56,7 +56,8 @@ struct Part {
 impl IntWeights {
     pub(crate) fn new(conv: &QuantizedConv) -> Result<IntWeights, TchError> {
         let (out, channels, kh, kw) = conv.weight.dim();
-        let whole = tensor4(&conv.weight.iter().map(|&w| f32::from(w)).collect::<Vec<_>>(), (out, channels, kh, kw))?;
+        let values: Vec<f32> = conv.weight.iter().map(|&w| f32::from(w)).collect();
+        let whole = tensor4(&values, (out, channels, kh, kw))?;
         // The largest sum each output channel can reach so far, and where the part began.
         let (mut reach, mut first_channel) = (vec![0_i64; out], 0);
         let mut parts = Vec::new();

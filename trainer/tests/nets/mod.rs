@@ -83,6 +83,8 @@ struct Builder {
 
 impl Builder {
     fn new(size: u32, channels: u32, seed: u64) -> Builder {
+        // The test runner keeps the cores busy already; libtorch's threads would wait for each other.
+        tch::set_num_threads(1);
         Builder {
             layers: Vec::new(),
             input: InputSpec { width: size, height: size, channels },

@@ -1,6 +1,8 @@
 //! The method against values computed apart from this program: every `*.json` of `$SALAD_GOLDEN` (by default
 //! `../shared/golden` beside the repository, where it is) and of `tests/golden`, which `tests/golden/generate.py` makes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use ndarray::Array2;
 use salad_shared::bank::FloatBank;
 use salad_shared::score::{ScoreKind, ScoreSpec};

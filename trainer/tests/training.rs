@@ -1,5 +1,7 @@
 //! A whole small run: it learns, it repeats, and resumed it equals one that was not stopped.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use salad_trainer::config::Config;
 use salad_trainer::train::{Extent, TrainError, Trained, train};
 use std::path::Path;
@@ -8,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 /// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
 /// CHANGELOG.md.
 const FIRST_LOSSES: [f64; 10] =
-    [0.736_194, 0.969_263, 1.531_117, 1.076_376, 1.283_829, 1.304_941, 1.075_178, 1.042_809, 1.100_469, 0.922_902];
+    [0.736_194, 0.747_910, 0.967_032, 0.732_545, 0.814_940, 0.916_415, 0.831_229, 0.836_331, 0.875_911, 0.753_546];
+/// Relative: processors sum in different orders, and Adam's first steps follow the sign of the smallest gradients.
+const PINNED: f64 = 1e-3;
 
 /// Thirty-six pictures of a bright square that moves a little on a dark gradient.
 fn images(folder: &Path) {

@@ -31,7 +31,7 @@ if [ -n "$data" ]; then
   if [ -d "$data/test" ]; then scored=$data/test; else scored=$data; fi
   say "scoring $scored on the edge runtime"
   # A picture that cannot be read is reported and costs the exit code; the others' scores are there all the same.
-  timed "$edge" score "$(bundle)" "$scored" --json >$out/edge/scores.jsonl || true
+  timed "$edge" score "$(bundle)" "$scored" --json >$out/edge/scores.jsonl || [ -s $out/edge/scores.jsonl ]
   say "results"
   python3 scripts/demo_alerts.py scores $out/edge/scores.jsonl
 else

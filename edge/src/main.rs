@@ -72,10 +72,19 @@ fn main() -> ExitCode {
         Ok(Outcome::Partial) => ExitCode::FAILURE,
         Err(error) => {
             // Standard error may be closed, and there is nowhere else to say so.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once: many of them name their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 fn dispatch(command: Command) -> anyhow::Result<Outcome> {

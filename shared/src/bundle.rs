@@ -22,6 +22,9 @@ const CALIBRATION: &str = "calibration.json";
 const MODEL_CARD: &str = "MODEL_CARD.md";
 const SUMS: &str = "SHA256SUMS";
 
+/// Said in place of tar's own words, which would show the bytes of whatever file this is.
+const NOT_A_TAR: &str = "it is not a tar archive, or it is cut short";
+
 /// Everything in a bundle, checked against its manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bundle {
@@ -208,9 +211,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, BundleError> {
 fn checked_parts(bytes: &[u8]) -> Result<Vec<Part>, String> {
     let mut parts: Vec<Part> = Vec::new();
     let mut archive = tar::Archive::new(bytes);
-    let entries = archive.entries().map_err(|e| format!("its tar: {e}"))?.raw(true);
+    let entries = archive.entries().map_err(|_| NOT_A_TAR)?.raw(true);
     for entry in entries {
-        let mut entry = entry.map_err(|e| format!("its tar: {e}"))?;
+        let mut entry = entry.map_err(|_| NOT_A_TAR)?;
         let name = entry.path().ok().and_then(|p| p.to_str().map(str::to_owned));
         let name = name.ok_or("its tar: an entry's name is not text")?;
         if entry.header().entry_type() != tar::EntryType::Regular {

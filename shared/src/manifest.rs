@@ -32,7 +32,7 @@ pub struct Manifest {
     pub score: ScoreSpec,
     /// The threshold for each form of the encoder: their scores differ slightly.
     pub thresholds: Forms<Threshold>,
-    /// How closely int8 follows f32 on normal validation images.
+    /// How closely int8 follows f32.
     pub agreement: Agreement,
     /// Where the model comes from.
     pub provenance: Provenance,
@@ -108,11 +108,12 @@ pub struct BankInfo {
     pub method: String,
 }
 
-/// How closely int8 follows f32, over the normal validation images.
+/// How closely int8 follows f32: cosines over the normal validation images, correlations over validation and test images,
+/// since among normal images alone the scores hardly vary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
-    /// Images compared.
+    /// Images whose scores were compared.
     pub images: usize,
     /// Mean cosine between the two embeddings of an image.
     pub embedding_cosine_mean: f32,
@@ -136,7 +137,7 @@ pub struct Provenance {
     pub created: String,
     /// The one seed of the run.
     pub seed: u64,
-    /// SHA-256 over the names and sizes of the training images, hex.
+    /// SHA-256 over the names and sizes of the training and validation images, hex.
     pub dataset_sha256: String,
     /// The configuration, as TOML, every default written out.
     pub config: String,

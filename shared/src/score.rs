@@ -18,7 +18,7 @@ pub enum ScoreKind {
 
 /// A score's formula with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ScoreSpec {
     /// Which formula.
     pub kind: ScoreKind,
@@ -26,6 +26,13 @@ pub struct ScoreSpec {
     pub k: u32,
     /// Temperature of `weighted`, 0.001 to 10.
     pub tau: f32,
+}
+
+impl Default for ScoreSpec {
+    /// The mean angle to five prototypes.
+    fn default() -> ScoreSpec {
+        ScoreSpec { kind: ScoreKind::AngularMean, k: 5, tau: 0.1 }
+    }
 }
 
 impl ScoreSpec {

@@ -43,6 +43,10 @@ fn the_edge_says_what_is_wrong_and_with_which_file() {
         }
     }
     refuse("salad-edge", &["inspect", "/no/such.salad"], &["/no/such.salad"]);
+    // Another file's content is not shown.
+    std::fs::write(&broken, "\u{1b}[31msecret words of another file".repeat(100)).unwrap();
+    let refused = refuse("salad-edge", &["inspect", broken.to_str().unwrap()], &["not a tar archive"]);
+    assert!(!refused.stderr.contains("secret"), "{}", refused.stderr);
 }
 
 #[test]

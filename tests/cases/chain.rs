@@ -1,7 +1,7 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
 use crate::harness::trained::{Run, edge, unet};
-use crate::harness::{listing, run, succeed};
+use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
 use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
@@ -42,8 +42,8 @@ fn trainer_scores(run: &Run) -> Vec<(String, String, f32)> {
 fn check_parity(run: &Run) {
     let trainer = trainer_scores(run);
     let (f32, int8) = (edge_scores(run, "f32"), edge_scores(run, "int8"));
-    assert_eq!(trainer.len(), 40);
-    assert_eq!(f32.len(), 40);
+    assert_eq!(trainer.len(), 100);
+    assert_eq!(f32.len(), 100);
     for (name, _, score) in &trainer {
         let found = f32[name];
         assert!((found - score).abs() <= SCORE, "{name}: trainer {score}, edge {found}");
@@ -163,6 +163,23 @@ fn a_run_can_be_evaluated_exported_and_reported_anew() {
     let inspected = succeed("salad-edge", &["inspect", other.to_str().unwrap()]);
     assert!(inspected.stdout.contains("prototypes.safetensors"), "{}", inspected.stdout);
     succeed("salad-trainer", &["report", out]);
+    // Another split or another network is another training.
+    for other in [["--seed", "9"], ["--size", "32"], ["--set", "data.validation_share=0.5"]] {
+        refuse("salad-trainer", &[&["export", out][..], &other].concat(), &["not the one the run began with"]);
+    }
+}
+
+#[test]
+fn a_stopped_run_is_not_exported_and_resumes_with_what_it_began_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("stopped");
+    let (data, out) = (edge().data.to_str().unwrap(), out.to_str().unwrap());
+    let short = ["--size", "32", "--set", "network.widths=[8,8]", "--set", "train.round_epochs=0"];
+    let begin = ["train", data, "--out", out, "--stop-after", "1", "--set", "train.phase1_epochs=2"];
+    succeed("salad-trainer", &[&begin[..], &short].concat());
+    refuse("salad-trainer", &["export", out], &["epoch 1 of 2", "--resume"]);
+    succeed("salad-trainer", &["train", "--out", out, "--resume"]);
+    succeed("salad-trainer", &["export", out]);
 }
 
 #[test]

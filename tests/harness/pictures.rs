@@ -8,8 +8,8 @@ pub const SIDE: u32 = 64;
 
 /// Writes an MVTec-style data set: train/good, test/good, test/hole (the bolt is missing), test/blot (a dark spot).
 pub fn data_set(root: &Path) {
-    let sets = [("train/good", 48, Defect::None), ("test/good", 16, Defect::None)];
-    let defects = [("test/hole", 12, Defect::Hole), ("test/blot", 12, Defect::Blot)];
+    let sets = [("train/good", 64, Defect::None), ("test/good", 40, Defect::None)];
+    let defects = [("test/hole", 30, Defect::Hole), ("test/blot", 30, Defect::Blot)];
     let mut seed = 1;
     for (folder, count, defect) in sets.into_iter().chain(defects) {
         let folder = root.join(folder);

@@ -46,7 +46,7 @@ fn train(network: &str, sets: &[&str]) -> Run {
 fn train_into(data: &Path, out: &Path, network: &str, sets: &[&str]) {
     let mut args = vec!["train", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--network", network];
     let size = pictures::SIDE.to_string();
-    args.extend(["--size", &size, "--device", "cpu", "--fps", "1"]);
+    args.extend(["--size", &size, "--device", "cpu", "--threads", "1", "--fps", "1"]);
     let schedule = ["train.batch_size=16", "train.phase1_epochs=8", "train.round_epochs=4", "train.rate=0.5"];
     for set in schedule.iter().chain(sets) {
         args.extend(["--set", set]);

@@ -27,7 +27,7 @@ pub struct State {
     pub version: u32,
     /// The run's configuration, as TOML.
     pub config: String,
-    /// SHA-256 over the names and sizes of the training images.
+    /// SHA-256 over the names and sizes of the training and validation images.
     pub dataset_sha256: String,
     /// Epochs done.
     pub epochs_done: u32,

@@ -8,7 +8,7 @@ use crate::network::{NetworkConfig, NetworkKind};
 use crate::quantize::{Calibration, WeightScales};
 use crate::schedule::{RateSchedule, Schedule, rounds};
 use salad_shared::preprocess::InputSpec;
-use salad_shared::score::{ScoreKind, ScoreSpec};
+use salad_shared::score::ScoreSpec;
 use salad_shared::threshold::FalseAlarmBudget;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -180,7 +180,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             augment: AugmentConfig::default(),
             train: TrainConfig::default(),
-            score: ScoreSpec { kind: ScoreKind::AngularMean, k: 5, tau: 0.1 },
+            score: ScoreSpec::default(),
             condense: CondenseConfig::default(),
             quantize: QuantizeConfig::default(),
             threshold: ThresholdConfig::default(),
@@ -293,6 +293,9 @@ impl Config {
 
     /// The false-alarm budget.
     pub fn budget(&self) -> Result<FalseAlarmBudget, String> {
+        if !(self.threshold.fps > 0.0 && self.threshold.fps <= 10_000.0) {
+            return Err(format!("threshold.fps = {}: has to be above 0 and at most 10000", self.threshold.fps));
+        }
         FalseAlarmBudget::parse(&self.threshold.false_alarms, self.threshold.fps)
             .map_err(|e| format!("threshold.false_alarms: {e}"))
     }
@@ -302,7 +305,8 @@ impl Config {
         match &self.condense.prototypes {
             Prototypes::Count(p) if *p > 0 => Ok(Condense::Count(*p)),
             Prototypes::Word(w) if w == "all" => Ok(Condense::All),
-            other => Err(format!("condense.prototypes = {other:?}: has to be a number from 1, or \"all\"")),
+            Prototypes::Count(p) => Err(format!("condense.prototypes = {p}: has to be a number from 1, or \"all\"")),
+            Prototypes::Word(w) => Err(format!("condense.prototypes = {w:?}: has to be a number from 1, or \"all\"")),
         }
     }
 
@@ -443,6 +447,7 @@ mod tests {
             ("[input]\nsize = 100\n", "input.size"),
             ("[threshold]\nfalse_alarms = 'seldom'\n", "false_alarms"),
             ("[condense]\nprototypes = 0\n", "condense.prototypes"),
+            ("[threshold]\nfps = 0.0\n", "threshold.fps"),
             ("seed = \n", "line 1"),
         ];
         for (text, expected) in cases {

@@ -31,7 +31,7 @@ enum Command {
         #[arg(long)]
         resume: bool,
         /// Stop once so many epochs are done; --resume goes on another time.
-        #[arg(long, value_name = "EPOCHS")]
+        #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u32).range(1..))]
         stop_after: Option<u32>,
         #[command(flatten)]
         overrides: Overrides,
@@ -146,27 +146,45 @@ fn main() -> ExitCode {
     device::settle_environment();
     device::load_cuda();
     // libtorch's operators panic where they fail, out of memory above all: that is the user's to know, not a crash.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     match std::panic::catch_unwind(|| run(&cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", message(&e));
             ExitCode::FAILURE
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            eprintln!("error: libtorch failed: {}", text.lines().next().unwrap_or("no reason given"));
-            eprintln!("If memory ran out, lower train.batch_size, train.views or input.size.");
+            let first = text.lines().next().unwrap_or("no reason given");
+            if text.contains("Torch(") {
+                eprintln!("error: libtorch failed: {first}");
+                eprintln!("If memory ran out, lower train.batch_size, train.views or input.size.");
+            } else {
+                eprintln!("error: a fault in the program: {first}; RUST_LOG=debug says where");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
+/// An error with its causes, each said once: many of them name their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
+}
+
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Train { data, config, out, resume, stop_after, overrides } => {
-            let config = Config::load(config.as_deref(), &overrides.keys(data.as_ref())?)?;
+            let keys = overrides.keys(data.as_ref())?;
+            let config = match config {
+                None if *resume => Config::load_text("checkpoint.json", &train::saved_config(out)?, &keys)?,
+                recipe => Config::load(recipe.as_deref(), &keys)?,
+            };
             let extent = train::Extent { resume: *resume, stop_after: *stop_after };
             let Some(trained) = train::train(&config, out, extent)? else { return Ok(()) };
             let finished = finish::finish(&trained)?;

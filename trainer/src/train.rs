@@ -65,7 +65,7 @@ pub struct Images {
     pub test: Set<TestItem>,
     /// Name and reason of each image that could not be read.
     pub skipped: Vec<(String, String)>,
-    /// SHA-256 over the names and sizes of the training images.
+    /// SHA-256 over the names and sizes of the training and validation images.
     pub sha256: String,
     /// The layout the data was found in.
     pub layout: String,
@@ -174,8 +174,9 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         progress.epoch_done(&row);
         if !row.total.is_finite() {
             return Err(TrainError::Refused(format!(
-                "the loss is {} in epoch {epoch}: lower train.learning_rate; --resume goes on from the epoch before",
-                row.total
+                "the loss is {} in epoch {}: train anew into another --out with a lower train.learning_rate",
+                row.total,
+                epoch + 1
             )));
         }
         history.epochs.push(row);
@@ -202,7 +203,15 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     Ok(Some(Trained { config: config.clone(), images, model, history }))
 }
 
-/// Takes up a finished or stopped run as its checkpoint left it, to evaluate or export it anew. `adjust` may change what
+/// The configuration that the run in a folder began with, as TOML.
+pub fn saved_config(run: &Path) -> Result<String, TrainError> {
+    match checkpoint::load(run)? {
+        Some((state, _)) => Ok(state.config),
+        None => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
+    }
+}
+
+/// Takes up a finished run as its checkpoint left it, to evaluate or export it anew. `adjust` may change what
 /// follows the training (score, prototypes, threshold, where the data is).
 pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>) -> Result<Trained, TrainError> {
     let Some((state, mut tensors)) = checkpoint::load(run)? else {
@@ -212,6 +221,15 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
         )));
     };
     let config = adjust(&state.config)?;
+    same_training(run, &state.config, &config)?;
+    let epochs = config.schedule().epochs();
+    if state.epochs_done < epochs {
+        return Err(TrainError::Refused(format!(
+            "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
+            run.display(),
+            state.epochs_done
+        )));
+    }
     let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
     let images = load_images(&config, run)?;
     if state.dataset_sha256 != images.sha256 {
@@ -307,14 +325,7 @@ fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Sa
         ))),
         (None, true) => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
         (Some((state, _)), true) => {
-            let began = Config::load_text("checkpoint.json", &state.config, &[])?;
-            if !same_run(&began, config) {
-                return Err(TrainError::Refused(format!(
-                    "{}: the configuration is not the one the run began with ({}); train anew into another --out",
-                    run.display(),
-                    run.join("config.toml").display()
-                )));
-            }
+            same_training(run, &state.config, config)?;
             Ok(saved)
         }
         (None, false) => {
@@ -325,12 +336,30 @@ fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Sa
     }
 }
 
-/// Whether two configurations train the same weights: threads do not change them.
-fn same_run(a: &Config, b: &Config) -> bool {
-    let mut b = b.clone();
-    b.train.threads = a.train.threads;
-    b.train.loader_threads = a.train.loader_threads;
-    *a == b
+/// Refuses a configuration that would not have trained these weights on these images. What follows the training may
+/// change, and where things are and run.
+fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainError> {
+    let began = Config::load_text("checkpoint.json", saved, &[])?;
+    let mut like = began.clone();
+    like.name.clone_from(&config.name);
+    like.data.root.clone_from(&config.data.root);
+    like.data.cache_dir.clone_from(&config.data.cache_dir);
+    like.train.device.clone_from(&config.train.device);
+    like.train.threads = config.train.threads;
+    like.train.loader_threads = config.train.loader_threads;
+    like.score = config.score;
+    like.condense.clone_from(&config.condense);
+    like.quantize.clone_from(&config.quantize);
+    like.threshold.clone_from(&config.threshold);
+    if like == *config {
+        return Ok(());
+    }
+    Err(TrainError::Refused(format!(
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, condense, quantize, \
+         threshold, train.device and threads may differ: leave the rest out, or train anew into another --out",
+        run.display(),
+        run.join("config.toml").display()
+    )))
 }
 
 fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
@@ -339,21 +368,31 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     let dataset = Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?;
     let sha256 = dataset.digest();
     let spec = config.input_spec();
-    let mut skipped = Vec::new();
-    let mut frames = |items: &[Item], what: &str| -> Result<(Vec<usize>, Arc<Vec<Frame>>), TrainError> {
-        let bar = Progress::images(what, items.len());
-        let loaded = load_frames(items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
-        bar.finish();
-        skipped.extend(loaded.skipped);
-        Ok((loaded.positions, Arc::new(loaded.frames)))
+    // All at once, so that the share of bad images that is accepted is one of the whole data set.
+    let tested = dataset.test.iter().map(|t| &t.item);
+    let items: Vec<Item> = dataset.train.iter().chain(&dataset.validation).chain(tested).cloned().collect();
+    let bar = Progress::images("images", items.len());
+    let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
+    bar.finish();
+    let mut frames = loaded.positions.iter().copied().zip(loaded.frames).peekable();
+    let mut end = 0;
+    let mut part = |length: usize| -> (Vec<usize>, Arc<Vec<Frame>>) {
+        let start = end;
+        end += length;
+        let (mut kept, mut own) = (Vec::new(), Vec::new());
+        while let Some((position, frame)) = frames.next_if(|(position, _)| *position < end) {
+            kept.push(position - start);
+            own.push(frame);
+        }
+        (kept, Arc::new(own))
     };
-    let (kept, train) = frames(&dataset.train, "training images")?;
-    let train = Set { items: kept.iter().map(|&i| dataset.train[i].clone()).collect(), frames: train };
-    let (kept, validation) = frames(&dataset.validation, "validation images")?;
-    let validation = Set { items: kept.iter().map(|&i| dataset.validation[i].clone()).collect(), frames: validation };
-    let test_items: Vec<Item> = dataset.test.iter().map(|t| t.item.clone()).collect();
-    let (kept, test) = frames(&test_items, "test images")?;
-    let test = Set { items: kept.iter().map(|&i| dataset.test[i].clone()).collect(), frames: test };
+    let (kept, frames_of) = part(dataset.train.len());
+    let train = Set { items: kept.iter().map(|&i| dataset.train[i].clone()).collect(), frames: frames_of };
+    let (kept, frames_of) = part(dataset.validation.len());
+    let validation = Set { items: kept.iter().map(|&i| dataset.validation[i].clone()).collect(), frames: frames_of };
+    let (kept, frames_of) = part(dataset.test.len());
+    let test = Set { items: kept.iter().map(|&i| dataset.test[i].clone()).collect(), frames: frames_of };
+    let skipped = loaded.skipped;
     Ok(Images { train, validation, test, skipped, sha256, layout: dataset.layout })
 }
 

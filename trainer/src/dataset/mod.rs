@@ -17,7 +17,6 @@ pub use config::{DataConfig, IMAGE_EXTENSIONS, Layout, NormalTest};
 pub use error::DatasetError;
 pub use item::{Item, TestItem};
 pub use load::{Loaded, load_frames};
-pub use split::MIN_SET;
 
 use std::collections::HashSet;
 
@@ -26,7 +25,7 @@ use std::collections::HashSet;
 pub struct Dataset {
     /// Normal images to train on, in natural order of their names; at least one.
     pub train: Vec<Item>,
-    /// Normal images to validate and calibrate with; at least one where there are two normal images.
+    /// Normal images to validate and calibrate with; at least ten, or half where there are fewer than twenty.
     pub validation: Vec<Item>,
     /// Images to test with, normal and anomalous; may be empty.
     pub test: Vec<TestItem>,

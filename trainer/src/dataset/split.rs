@@ -5,7 +5,7 @@ use salad_shared::threshold::MIN_SCORES;
 use sha2::{Digest, Sha256};
 
 /// Fewest images that a split for testing sets aside, and fewest that any split leaves, where there are two or more.
-pub const MIN_SET: usize = 1;
+const MIN_SET: usize = 1;
 
 /// Which of two independent splits a hash is for.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,8 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "4000000000"),
 ];
 
-/// Starts the program again with [`ENVIRONMENT`], unless it is there already; what the user has set stays.
+/// Starts the program again with settings that libgomp and malloc read before `main`, unless they are there already; what
+/// the user has set stays.
 pub fn settle_environment() {
     let missing: Vec<_> = ENVIRONMENT.into_iter().filter(|(key, _)| std::env::var_os(key).is_none()).collect();
     if missing.is_empty() {

@@ -6,6 +6,7 @@ use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
 use salad_edge::model::FormChoice;
+use salad_shared::message::message;
 use signal_hook::consts::TERM_SIGNALS;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -72,19 +73,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Partial) => ExitCode::FAILURE,
         Err(error) => {
             // Standard error may be closed, and there is nowhere else to say so.
-            let _ = writeln!(io::stderr(), "error: {}", message(&error));
+            let _ = writeln!(io::stderr(), "error: {}", message(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with its causes, each said once: many of them name their cause themselves.
-fn message(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .map(ToString::to_string)
-        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 fn dispatch(command: Command) -> anyhow::Result<Outcome> {

@@ -8,6 +8,7 @@ pub mod bundle;
 mod draws;
 mod jpeg;
 pub mod manifest;
+pub mod message;
 pub mod metrics;
 pub mod preprocess;
 pub mod score;

@@ -20,7 +20,7 @@ use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::metrics;
 use salad_shared::preprocess::{Frame, InputSpec};
 use salad_shared::score::ScoreSpec;
-use salad_shared::threshold::{MIN_SCORES, Threshold, calibrate};
+use salad_shared::threshold::{Threshold, calibrate};
 use std::path::{Path, PathBuf};
 
 /// Frames encoded at a time.
@@ -253,18 +253,6 @@ impl std::fmt::Display for Finished<'_> {
             shown(a.rank_correlation)
         )
     }
-}
-
-/// Refuses early what could not be finished: a threshold needs [`MIN_SCORES`] validation images.
-pub fn check_validation(found: usize, root: &Path) -> Result<(), TrainError> {
-    if found >= MIN_SCORES {
-        return Ok(());
-    }
-    Err(TrainError::Refused(format!(
-        "{}: {found} normal images are set aside for validation, and the threshold needs at least {MIN_SCORES}: add normal \
-         images, or raise data.validation_share",
-        root.display()
-    )))
 }
 
 /// Embeddings \[n, d\] of frames by an encoder that takes network input, some frames at a time: all inputs at once would not

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use salad_shared::message::message;
 use salad_trainer::config::Config;
 use salad_trainer::{demo_scene, device, finish, train};
 use std::path::PathBuf;
@@ -150,7 +151,7 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| run(&cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
-            eprintln!("error: {}", message(&e));
+            eprintln!("error: {}", message(e.as_ref()));
             ExitCode::FAILURE
         }
         Err(panic) => {
@@ -166,15 +167,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with its causes, each said once: many of them name their cause themselves.
-fn message(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .map(ToString::to_string)
-        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 fn run(command: &Command) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use crate::optimiser::Adam;
 use crate::progress::Progress;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
+use salad_shared::threshold::MIN_SCORES;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +112,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let saved = prepare_folder(config, run, extent.resume)?;
     let images = load_images(config, run)?;
     let n = images.train.items.len();
-    crate::finish::check_validation(images.validation.items.len(), &config.data.root)?;
+    check_validation(images.validation.items.len(), &config.data.root)?;
 
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut bank = match config.train.bank_start {
@@ -334,6 +335,18 @@ fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Sa
             Ok(None)
         }
     }
+}
+
+/// Refuses early what could not be finished: a threshold needs [`MIN_SCORES`] validation images.
+fn check_validation(found: usize, root: &Path) -> Result<(), TrainError> {
+    if found >= MIN_SCORES {
+        return Ok(());
+    }
+    Err(TrainError::Refused(format!(
+        "{}: {found} normal images are set aside for validation, and the threshold needs at least {MIN_SCORES}: add normal \
+         images, or raise data.validation_share",
+        root.display()
+    )))
 }
 
 /// Refuses a configuration that would not have trained these weights on these images. What follows the training may

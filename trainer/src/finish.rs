@@ -12,7 +12,7 @@ use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
 use crate::synthetic::{COPIES, cut_paste};
 use crate::train::{TrainError, Trained};
 use crate::{bundle_parts, report_data};
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, Axis, concatenate, s};
 use salad_shared::atomic;
 use salad_shared::bank::{Bank, FloatBank, Int8Bank};
 use salad_shared::bundle::{Bundle, Calibration};
@@ -68,15 +68,20 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let refused = |e: String| TrainError::Refused(e);
     let score = config.score;
 
+    // Validation images and test images by the encoder as it is exported.
+    let n = images.validation.items.len();
+    let folded = trained.model.net.fold()?;
+    let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
+    let judged_rows = in_chunks(&trained.model.input, &judged, |x, n| folded.encode(x, n))?;
+
     // The bank as the final encoder sees the training images, then its prototypes.
     let train_rows = trained.model.embed(&images.train.frames)?;
-    let validation_rows = trained.model.embed(&images.validation.frames)?;
+    let validation_rows = judged_rows.slice(s![..n, ..]).to_owned();
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
     let condensed = condensed.map_err(|e| refused(e.to_string()))?;
 
-    // The encoder, folded and quantized: calibrated on training images, the way to do it chosen on validation images.
-    let folded = trained.model.net.fold()?;
+    // The encoder, quantized: calibrated on training images, the way to do it chosen on validation images.
     let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
         frames.iter().map(|f| inputs(&trained.model.input, std::slice::from_ref(f))).collect()
     };
@@ -88,10 +93,12 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         one_by_one(&[normal, made_up.into_iter().step_by(COPIES).collect()].concat())
     };
     let calibration = with_made_up(&images.train.frames);
-    let validation = with_made_up(&images.validation.frames);
     let (method, weight_scales) = config.quantize_options().map_err(refused)?;
     let quantized = match method {
-        None => quantize_best(&folded, &calibration, &validation, weight_scales).map(|choice| choice.net),
+        None => {
+            let validation = with_made_up(&images.validation.frames);
+            quantize_best(&folded, &calibration, &validation, weight_scales).map(|choice| choice.net)
+        }
         Some(calibration_method) => {
             let options = QuantizeOptions { calibration: calibration_method, weight_scales, ..Default::default() };
             quantize(&folded, &calibration, &options)
@@ -106,8 +113,6 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let bank_int8 = FloatBank::new(seen_by_int8).quantize();
 
     // Every validation and test image in both forms.
-    let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
-    let judged_rows = in_chunks(&trained.model.input, &judged, |x, n| folded.encode(x, n))?;
     let judged_int8 = encode_int8(&judged)?;
     let scored_f32 = score_rows(&score, &bank, &judged_rows);
     let scored_int8 = score_rows(&score, &bank_int8, &judged_int8);
@@ -121,7 +126,6 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let nearest = scored_int8.iter().map(|s| s.1).collect();
 
     // What made-up anomalies say, for whoever compares settings.
-    let n = images.validation.items.len();
     let made_up = encode_int8(&cut_paste(&images.validation.frames, config.seed))?;
     let made_up: Vec<f32> = score_rows(&score, &bank_int8, &made_up).iter().map(|s| s.0).collect();
     let normal: Vec<f32> = scored[..n].iter().map(|s| s.int8).collect();

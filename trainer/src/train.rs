@@ -19,6 +19,7 @@ use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
 use std::collections::HashMap;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -387,26 +388,30 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     let bar = Progress::images("images", items.len());
     let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
     bar.finish();
-    let mut frames = loaded.positions.iter().copied().zip(loaded.frames).peekable();
-    let mut end = 0;
-    let mut part = |length: usize| -> (Vec<usize>, Arc<Vec<Frame>>) {
-        let start = end;
-        end += length;
-        let (mut kept, mut own) = (Vec::new(), Vec::new());
-        while let Some((position, frame)) = frames.next_if(|(position, _)| *position < end) {
-            kept.push(position - start);
+    let mut frames = loaded.positions.into_iter().zip(loaded.frames).peekable();
+    let validation_at = dataset.train.len();
+    let test_at = validation_at + dataset.validation.len();
+    Ok(Images {
+        train: take_set(dataset.train, 0, &mut frames),
+        validation: take_set(dataset.validation, validation_at, &mut frames),
+        test: take_set(dataset.test, test_at, &mut frames),
+        skipped: loaded.skipped,
+        sha256,
+        layout: dataset.layout,
+    })
+}
+
+/// The items that have a frame, with their frames. `frames` come with their position in the order of loading, in which the
+/// first of `items` stands at `start`.
+fn take_set<T>(items: Vec<T>, start: usize, frames: &mut Peekable<impl Iterator<Item = (usize, Frame)>>) -> Set<T> {
+    let (mut kept, mut own) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+    for (position, item) in (start..).zip(items) {
+        if let Some((_, frame)) = frames.next_if(|(at, _)| *at == position) {
+            kept.push(item);
             own.push(frame);
         }
-        (kept, Arc::new(own))
-    };
-    let (kept, frames_of) = part(dataset.train.len());
-    let train = Set { items: kept.iter().map(|&i| dataset.train[i].clone()).collect(), frames: frames_of };
-    let (kept, frames_of) = part(dataset.validation.len());
-    let validation = Set { items: kept.iter().map(|&i| dataset.validation[i].clone()).collect(), frames: frames_of };
-    let (kept, frames_of) = part(dataset.test.len());
-    let test = Set { items: kept.iter().map(|&i| dataset.test[i].clone()).collect(), frames: frames_of };
-    let skipped = loaded.skipped;
-    Ok(Images { train, validation, test, skipped, sha256, layout: dataset.layout })
+    }
+    Set { items: kept, frames: Arc::new(own) }
 }
 
 fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {

@@ -4,14 +4,25 @@
 use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 
-/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which is then flattened
-/// and scaled to unit length.
+/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which becomes a vector
+/// of unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
     pub input: InputSpec,
     /// The layers, first to last; the last is a convolution without activation.
     pub layers: Vec<FoldedLayer>,
+    /// What becomes of the last layer's map.
+    pub readout: Readout,
+}
+
+/// How the last map, \[d', rows, columns\], becomes a vector, which is then scaled to unit length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readout {
+    /// Every place has its share of the vector: d = d' x rows x columns.
+    Flatten,
+    /// The mean over all places (global average pooling): d = d'.
+    Mean,
 }
 
 /// One layer of a [`FoldedNet`].
@@ -19,13 +30,10 @@ pub struct FoldedNet {
 pub enum FoldedLayer {
     /// A convolution with its activation.
     Conv(FoldedConv),
-    /// Max pooling over size x size windows, stride = size, no padding.
-    MaxPool {
-        /// Unique in the net.
-        name: String,
-        /// Window and stride.
-        size: usize,
-    },
+    /// Max pooling.
+    MaxPool(MaxPool),
+    /// Two branches, added.
+    Residual(FoldedResidual),
 }
 
 /// A convolution, square kernel, batch norm folded in.
@@ -45,6 +53,30 @@ pub struct FoldedConv {
     pub activation: Activation,
 }
 
+/// Max pooling over size x size windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaxPool {
+    /// Unique in the net.
+    pub name: String,
+    /// The window's side.
+    pub size: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// On all four sides, at most half the window's; what lies there is never the maximum.
+    pub padding: usize,
+}
+
+/// ReLU(body(x) + shortcut(x)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldedResidual {
+    /// Unique in the net.
+    pub name: String,
+    /// One branch.
+    pub body: Vec<FoldedLayer>,
+    /// The other; empty where it is x itself.
+    pub shortcut: Vec<FoldedLayer>,
+}
+
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
@@ -61,24 +93,26 @@ impl FoldedLayer {
     pub fn name(&self) -> &str {
         match self {
             FoldedLayer::Conv(conv) => &conv.name,
-            FoldedLayer::MaxPool { name, .. } => name,
+            FoldedLayer::MaxPool(pool) => &pool.name,
+            FoldedLayer::Residual(residual) => &residual.name,
         }
     }
 }
 
 impl FoldedNet {
-    /// Length d of the embedding: channels x rows x columns of the last layer's result.
+    /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {
-        let (height, width) = self.sizes().last().unwrap_or((0, 0));
-        self.convolutions().last().map_or(0, |c| c.bias.len()) * height * width
+        let (convolutions, (height, width)) = self.trace();
+        let channels = convolutions.last().map_or(0, |(conv, _)| conv.bias.len());
+        match self.readout {
+            Readout::Flatten => channels * height * width,
+            Readout::Mean => channels,
+        }
     }
 
-    /// The convolutions, first to last.
+    /// The convolutions, first to last; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
-        self.layers.iter().filter_map(|l| match l {
-            FoldedLayer::Conv(c) => Some(c),
-            FoldedLayer::MaxPool { .. } => None,
-        })
+        self.trace().0.into_iter().map(|(conv, _)| conv)
     }
 
     /// Weights and biases.
@@ -86,29 +120,57 @@ impl FoldedNet {
         self.convolutions().map(|c| (c.weight.len() + c.bias.len()) as u64).sum()
     }
 
-    /// Floating-point operations of one image, two for each multiply-add.
+    /// Floating-point operations of one image's convolutions, two for each multiply-add.
     pub fn flop(&self) -> u64 {
-        let cost = |(layer, (height, width)): (&FoldedLayer, (usize, usize))| match layer {
-            FoldedLayer::MaxPool { .. } => 0,
-            FoldedLayer::Conv(c) => 2 * (c.weight.len() * height * width) as u64,
-        };
-        self.layers.iter().zip(self.sizes()).map(cost).sum()
+        self.trace().0.iter().map(|(conv, (height, width))| 2 * (conv.weight.len() * height * width) as u64).sum()
     }
 
-    /// Rows and columns of each layer's result.
-    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
-        let input = (self.input.height as usize, self.input.width as usize);
-        self.layers.iter().scan(input, |size, layer| {
-            let step = |side: usize, kernel: usize| match layer {
-                FoldedLayer::MaxPool { size, .. } => side / size.max(&1),
-                FoldedLayer::Conv(c) => (side + 2 * c.padding).saturating_sub(kernel) / c.stride.max(1) + 1,
-            };
-            let (kernel_height, kernel_width) = match layer {
-                FoldedLayer::MaxPool { .. } => (1, 1),
-                FoldedLayer::Conv(c) => (c.weight.dim().2, c.weight.dim().3),
-            };
-            *size = (step(size.0, kernel_height), step(size.1, kernel_width));
-            Some(*size)
-        })
+    /// The convolutions with the size of their results, and the size of the last map.
+    fn trace(&self) -> (Vec<(&FoldedConv, Size)>, Size) {
+        let mut convolutions = Vec::new();
+        let size = trace(&self.layers, (self.input.height as usize, self.input.width as usize), &mut convolutions);
+        (convolutions, size)
     }
+}
+
+impl FoldedConv {
+    /// The size of the result for an input of `size`.
+    pub(crate) fn result_size(&self, size: Size) -> Size {
+        let (.., kernel_height, kernel_width) = self.weight.dim();
+        let side = |side, kernel| places(side, kernel, self.stride, self.padding);
+        (side(size.0, kernel_height), side(size.1, kernel_width))
+    }
+}
+
+impl MaxPool {
+    /// The size of the result for an input of `size`.
+    pub(crate) fn result_size(&self, size: Size) -> Size {
+        let side = |side| places(side, self.size, self.stride, self.padding);
+        (side(size.0), side(size.1))
+    }
+}
+
+/// Rows and columns of a map.
+pub(crate) type Size = (usize, usize);
+
+/// How many places a window takes along a side.
+fn places(side: usize, window: usize, stride: usize, padding: usize) -> usize {
+    (side + 2 * padding).saturating_sub(window) / stride.max(1) + 1
+}
+
+/// Follows a map of `size` through `layers`; adds their convolutions, and gives the size of the result.
+fn trace<'a>(layers: &'a [FoldedLayer], size: Size, convolutions: &mut Vec<(&'a FoldedConv, Size)>) -> Size {
+    layers.iter().fold(size, |size, layer| match layer {
+        FoldedLayer::Conv(conv) => {
+            let size = conv.result_size(size);
+            convolutions.push((conv, size));
+            size
+        }
+        FoldedLayer::MaxPool(pool) => pool.result_size(size),
+        FoldedLayer::Residual(residual) => {
+            let result = trace(&residual.body, size, convolutions);
+            trace(&residual.shortcut, size, convolutions);
+            result
+        }
+    })
 }

@@ -15,6 +15,7 @@ pub mod finish;
 pub mod folded;
 pub mod forward;
 pub mod history;
+pub mod init;
 pub mod loader;
 pub mod losses;
 pub mod memory_bank;

@@ -7,6 +7,7 @@ use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
+use crate::init::{self, InitError};
 use crate::loader::{Batch, Loader, LoaderError};
 use crate::losses::{BatchTargets, contrastive};
 use crate::memory_bank::MemoryBank;
@@ -37,6 +38,9 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The weights to begin with.
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// The images of an epoch.
     #[error(transparent)]
     Loader(#[from] LoaderError),
@@ -111,11 +115,17 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         tch::set_num_threads(config.train.threads as i32);
     }
     let saved = prepare_folder(config, run, extent.resume)?;
+    let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
+    let mut history = History::default();
+    if saved.is_none()
+        && let Some(weights) = &config.network.init
+    {
+        history.initial_weights = Some(init::load(&model, weights)?);
+    }
     let images = load_images(config, run)?;
     let n = images.train.items.len();
     check_validation(images.validation.items.len(), &config.data.root)?;
 
-    let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut bank = match config.train.bank_start {
         BankStart::Random => MemoryBank::random(n, config.network.embedding_dim, device),
         BankStart::Encode => {
@@ -124,7 +134,6 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         }
     };
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
-    let mut history = History::default();
     let mut neighbourhoods = None;
     let mut start = 0;
     if let Some((state, mut tensors)) = saved {

@@ -6,7 +6,7 @@ mod nets;
 
 use ndarray::{Array1, Array4, array};
 use salad_shared::preprocess::InputSpec;
-use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
+use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, Readout};
 use salad_trainer::quantize::{
     Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, WeightScales, quantize,
     quantize_best,
@@ -40,6 +40,7 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
             conv("first", weight, Array1::from(bias.to_vec()), activation, 0.25, 0.25),
             conv("last", identity, Array1::zeros(d), Activation::Identity, 0.25, 0.25),
         ],
+        readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     }
 }
@@ -101,6 +102,7 @@ fn wide_convolutions_are_exact() {
         input_scale: 1.0,
         embedding_dim: 3,
         layers: vec![QuantizedLayer::Conv(conv)],
+        readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     };
     let z = net.encode(&vec![127.0; channels], 1).unwrap();
@@ -122,6 +124,7 @@ fn a_convolution_by_hand_becomes_its_integers() {
     let net = FoldedNet {
         input: InputSpec { width: 2, height: 2, channels: 1 },
         layers: vec![FoldedLayer::Conv(conv.clone())],
+        readout: Readout::Flatten,
     };
     let images = [vec![1.0, -1.0, 0.5, 0.0], vec![-0.5, 1.0, 1.0, -1.0]];
     let options = QuantizeOptions { calibration: Calibration::MinMax, bias_correction: false, ..Default::default() };
@@ -148,7 +151,11 @@ fn a_convolution_by_hand_becomes_its_integers() {
 
 #[test]
 fn int8_follows_f32() {
-    for net in [nets::edge(64, &[8, 16, 32, 64], 64, 11), nets::unet(64, &[8, 16, 32, 48, 64], 64, 12)] {
+    for net in [
+        nets::edge(64, &[8, 16, 32, 64], 64, 11),
+        nets::unet(64, &[8, 16, 32, 48, 64], 64, 12),
+        nets::resnet(64, &[8, 16, 32], 64, 13),
+    ] {
         let (calibration, held_out) = (nets::images(&net, 64, 1), nets::images(&net, 8, 2).concat());
         let expected = net.encode(&held_out, 8).unwrap();
         let cosine = |options| {

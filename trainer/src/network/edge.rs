@@ -19,27 +19,27 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
     let mut encoder = Vec::new();
     let mut inputs = channels;
     for (stage, &outputs) in widths.iter().enumerate() {
-        let down = Shape { inputs, outputs, kernel: 3, stride: 2 };
+        let down = Shape::same(inputs, outputs, 3, 2);
         encoder.push(Layer::conv_norm(&encoder_path, &format!("stage{stage}_down"), down, Relu));
         if stage != 0 && stage != last {
-            let keep = Shape { inputs: outputs, outputs, kernel: 3, stride: 1 };
+            let keep = Shape::same(outputs, outputs, 3, 1);
             encoder.push(Layer::conv_norm(&encoder_path, &format!("stage{stage}_keep"), keep, Relu));
         }
         inputs = outputs;
     }
-    let embed = Shape { inputs, outputs: dim / (left * left), kernel: 1, stride: 1 };
+    let embed = Shape::same(inputs, dim / (left * left), 1, 1);
     encoder.push(Layer::conv_plain_norm(&encoder_path, "embed", embed));
 
-    let grow = Shape { inputs: dim, outputs: widths[last], kernel: left, stride: 1 };
+    let grow = Shape::whole(dim, widths[last], left);
     let mut decoder = vec![Layer::grow(&decoder_path, "grow", grow, Relu)];
     for stage in (0..widths.len()).rev() {
         // The last step, at full size, is the costly one: it maps straight to the picture.
         let inputs = widths[stage];
         decoder.push(Layer::Upsample);
         decoder.push(match stage {
-            0 => Layer::conv(&decoder_path, "image", Shape { inputs, outputs: channels, kernel: 3, stride: 1 }),
+            0 => Layer::conv(&decoder_path, "image", Shape::same(inputs, channels, 3, 1)),
             _ => {
-                let up = Shape { inputs, outputs: widths[stage - 1], kernel: 3, stride: 1 };
+                let up = Shape::same(inputs, widths[stage - 1], 3, 1);
                 Layer::conv_norm(&decoder_path, &format!("stage{stage}_up"), up, Relu)
             }
         });

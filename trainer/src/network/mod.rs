@@ -2,13 +2,15 @@
 
 mod edge;
 mod layer;
+mod resnet18;
 mod unet;
 
-use crate::folded::{FoldedLayer, FoldedNet};
+use crate::folded::{FoldedNet, Readout};
 use layer::Layer;
 use ndarray::Array2;
 use salad_shared::preprocess::InputSpec;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use tch::{Kind, Tensor, nn};
 
 /// Which network, and its size.
@@ -19,10 +21,32 @@ pub struct NetworkConfig {
     pub kind: NetworkKind,
     /// Length d of the embedding, 2 to 4096.
     pub embedding_dim: i64,
-    /// Channels of each stage, first to last, 2 to 10 stages; empty takes the family's own. The input's side has to be
-    /// a multiple of two to the number of halvings: `edge` halves in every stage, `unet` between stages.
+    /// Channels of each stage, first to last, 2 to 10 stages (`resnet18`: 4); empty takes the family's own. The input's
+    /// side has to be a multiple of two to the number of halvings: `edge` halves in every stage, `unet` between stages,
+    /// `resnet18` three times with the CIFAR stem and five times with the ImageNet stem.
     pub widths: Vec<i64>,
+    /// `resnet18`: what comes before its first stage.
+    pub stem: StemChoice,
+    /// `resnet18`: a safetensors file of weights, named as torchvision names them, that the encoder begins with
+    /// ([`crate::init`]); without it weights are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
 }
+
+/// Which stem a `resnet18` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StemChoice {
+    /// `cifar` for inputs of up to 64 pixels a side, `imagenet` for larger ones.
+    Auto,
+    /// A 3 x 3 convolution of stride 1.
+    Cifar,
+    /// A 7 x 7 convolution of stride 2, and 3 x 3 max pooling of stride 2.
+    Imagenet,
+}
+
+/// The largest side for which [`StemChoice::Auto`] takes the CIFAR stem, pixels.
+const CIFAR_SIDE: u32 = 64;
 
 /// A family of networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +56,8 @@ pub enum NetworkKind {
     Edge,
     /// The paper's.
     Unet,
+    /// The residual network that weights from elsewhere are most often of.
+    Resnet18,
 }
 
 impl NetworkKind {
@@ -40,13 +66,20 @@ impl NetworkKind {
         match self {
             NetworkKind::Edge => "edge",
             NetworkKind::Unet => "unet",
+            NetworkKind::Resnet18 => "resnet18",
         }
     }
 }
 
 impl Default for NetworkConfig {
     fn default() -> NetworkConfig {
-        NetworkConfig { kind: NetworkKind::Edge, embedding_dim: 512, widths: Vec::new() }
+        NetworkConfig {
+            kind: NetworkKind::Edge,
+            embedding_dim: 512,
+            widths: Vec::new(),
+            stem: StemChoice::Auto,
+            init: None,
+        }
     }
 }
 
@@ -60,9 +93,19 @@ impl NetworkConfig {
         if !(2..=10).contains(&widths.len()) || widths.iter().any(|w| !(1..=4096).contains(w)) {
             return Err(format!("network.widths = {widths:?}: has to be 2 to 10 numbers from 1 to 4096"));
         }
+        if self.kind == NetworkKind::Resnet18 {
+            if widths.len() != resnet18::WIDTHS.len() {
+                return Err(format!("network.widths = {widths:?}: `resnet18` has 4 stages, so it has to be 4 numbers"));
+            }
+        } else if let Some((key, value)) = self.key_of_resnet18() {
+            return Err(format!(
+                "network.{key} = {value}: only `resnet18` has it; remove the key, or set network.kind = \"resnet18\""
+            ));
+        }
         let halvings = match self.kind {
             NetworkKind::Edge => widths.len(),
             NetworkKind::Unet => widths.len() - 1,
+            NetworkKind::Resnet18 => self.stem(side).halvings(),
         };
         if !side.is_multiple_of(1 << halvings) {
             return Err(format!(
@@ -88,6 +131,26 @@ impl NetworkConfig {
             (false, _) => self.widths.clone(),
             (true, NetworkKind::Edge) => edge::WIDTHS.to_vec(),
             (true, NetworkKind::Unet) => unet::WIDTHS.to_vec(),
+            (true, NetworkKind::Resnet18) => resnet18::WIDTHS.to_vec(),
+        }
+    }
+
+    /// The stem of a `resnet18` for an input of this side.
+    fn stem(&self, side: u32) -> resnet18::Stem {
+        match self.stem {
+            StemChoice::Auto if side <= CIFAR_SIDE => resnet18::Stem::Cifar,
+            StemChoice::Cifar => resnet18::Stem::Cifar,
+            StemChoice::Auto | StemChoice::Imagenet => resnet18::Stem::Imagenet,
+        }
+    }
+
+    /// A key that is set and that no other network has a use for.
+    fn key_of_resnet18(&self) -> Option<(&'static str, String)> {
+        match (&self.init, self.stem) {
+            (Some(path), _) => Some(("init", format!("\"{}\"", path.display()))),
+            (None, StemChoice::Cifar) => Some(("stem", "\"cifar\"".into())),
+            (None, StemChoice::Imagenet) => Some(("stem", "\"imagenet\"".into())),
+            (None, StemChoice::Auto) => None,
         }
     }
 }
@@ -105,11 +168,12 @@ impl Autoencoder {
     /// for a square `input`.
     pub fn new(root: &nn::Path, config: &NetworkConfig, input: &InputSpec) -> Autoencoder {
         let (side, channels) = (i64::from(input.width), i64::from(input.channels));
-        let build = match config.kind {
-            NetworkKind::Edge => edge::layers,
-            NetworkKind::Unet => unet::layers,
+        let (widths, dim) = (config.widths(), config.embedding_dim);
+        let (encoder, decoder) = match config.kind {
+            NetworkKind::Edge => edge::layers(root, &widths, dim, side, channels),
+            NetworkKind::Unet => unet::layers(root, &widths, dim, side, channels),
+            NetworkKind::Resnet18 => resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels),
         };
-        let (encoder, decoder) = build(root, &config.widths(), config.embedding_dim, side, channels);
         Autoencoder { encoder, decoder, input: input.clone() }
     }
 
@@ -128,8 +192,12 @@ impl Autoencoder {
 
     /// The encoder as inference sees it, batch norm folded in.
     pub fn fold(&self) -> Result<FoldedNet, tch::TchError> {
-        let layers = self.encoder.iter().map(Layer::fold).collect::<Result<Vec<FoldedLayer>, _>>()?;
-        Ok(FoldedNet { input: self.input.clone(), layers })
+        // The mean over all places comes last there: it and the linear layer after it commute, and in this order the mean
+        // is one of floats, in which the rounding of the last integers averages out.
+        let (means, layers): (Vec<_>, Vec<_>) = self.encoder.iter().partition(|l| matches!(l, Layer::Mean));
+        let readout = if means.is_empty() { Readout::Flatten } else { Readout::Mean };
+        let layers = layers.into_iter().map(Layer::fold).collect::<Result<_, _>>()?;
+        Ok(FoldedNet { input: self.input.clone(), layers, readout })
     }
 }
 
@@ -159,7 +227,7 @@ mod tests {
 
     fn built(kind: NetworkKind, side: u32, widths: Vec<i64>) -> (nn::VarStore, Autoencoder, InputSpec) {
         tch::manual_seed(3);
-        let config = NetworkConfig { kind, embedding_dim: 32, widths };
+        let config = NetworkConfig { kind, embedding_dim: 32, widths, ..Default::default() };
         config.check(side).unwrap();
         let input = InputSpec { width: side, height: side, channels: 3 };
         let store = nn::VarStore::new(Device::Cpu);
@@ -169,7 +237,16 @@ mod tests {
 
     #[test]
     fn embeddings_are_unit_vectors_and_reconstructions_images() {
-        for (kind, side, widths) in [(NetworkKind::Edge, 64, vec![]), (NetworkKind::Unet, 32, vec![8, 16, 16])] {
+        let small = || vec![4, 8, 8, 16];
+        for (kind, side, widths) in [
+            (NetworkKind::Edge, 64, vec![]),
+            (NetworkKind::Unet, 32, vec![8, 16, 16]),
+            // What is left is 3 x 3 places, and no padding may enlarge it.
+            (NetworkKind::Unet, 24, vec![8, 8, 8, 8]),
+            (NetworkKind::Resnet18, 8, small()),
+            (NetworkKind::Resnet18, 40, small()),
+            (NetworkKind::Resnet18, 96, small()),
+        ] {
             let (_store, net, _) = built(kind, side, widths);
             let side = i64::from(side);
             let z = net.encode(&Tensor::rand([5, 3, side, side], (Kind::Float, Device::Cpu)), true);
@@ -198,6 +275,56 @@ mod tests {
         let (_store, net, _) = built(NetworkKind::Edge, 128, vec![]);
         let gflop = net.fold().unwrap().flop() as f64 / 1e9;
         assert!(gflop <= 0.15, "{gflop} GFLOP");
+    }
+
+    #[test]
+    fn a_resnet18_has_its_parameters_and_cost() {
+        let (_store, net, _) = built(NetworkKind::Resnet18, 224, vec![]);
+        let folded = net.fold().unwrap();
+        // torchvision's 11,689,512 without the classifier's 513,000 and without the scales of 4,800 channels, which are
+        // folded; and the layer to the embedding.
+        assert_eq!(folded.parameters(), 11_689_512 - 513_000 - 4_800 + 513 * 32);
+        let gflop = folded.flop() as f64 / 1e9;
+        // torchvision says 1.814 billion multiply-adds.
+        assert!((gflop - 2.0 * 1.814).abs() < 0.01, "{gflop}");
+        let (_store, net, _) = built(NetworkKind::Resnet18, 32, vec![]);
+        let gflop = net.fold().unwrap().flop() as f64 / 1e9;
+        assert!((gflop - 2.0 * 0.556).abs() < 0.01, "{gflop}");
+    }
+
+    #[test]
+    fn the_folded_net_computes_what_the_network_does() {
+        for (kind, side, widths) in [
+            (NetworkKind::Edge, 32, vec![8, 8, 8]),
+            (NetworkKind::Unet, 24, vec![8, 8, 8, 8]),
+            (NetworkKind::Resnet18, 16, vec![4, 8, 8, 16]),
+            (NetworkKind::Resnet18, 96, vec![4, 8, 8, 16]),
+        ] {
+            let (_store, net, input) = built(kind, side, widths);
+            let images = Tensor::rand([6, 3, i64::from(side), i64::from(side)], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+            // Statistics that are not those of the beginning.
+            let _ = net.encode(&images, true);
+            let expected = to_floats(&net.encode(&images, false)).unwrap();
+            let found = net.fold().unwrap().encode(&to_floats(&images).unwrap(), 6).unwrap();
+            assert_eq!(found.dim(), (6, expected.len() / 6), "{input:?}");
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{kind:?} {side}");
+        }
+    }
+
+    #[test]
+    fn keys_of_another_network_and_stems_that_do_not_fit_are_refused() {
+        let resnet = NetworkConfig { kind: NetworkKind::Resnet18, ..Default::default() };
+        assert_eq!((resnet.stem(64), resnet.stem(65)), (resnet18::Stem::Cifar, resnet18::Stem::Imagenet));
+        resnet.check(56).unwrap();
+        resnet.check(96).unwrap();
+        assert!(resnet.check(60).unwrap_err().contains("multiple of 8"));
+        assert!(resnet.check(72).unwrap_err().contains("multiple of 32"));
+        NetworkConfig { stem: StemChoice::Cifar, ..resnet.clone() }.check(72).unwrap();
+        assert!(NetworkConfig { widths: vec![8, 8, 8], ..resnet }.check(64).unwrap_err().contains("4 stages"));
+        let edge = NetworkConfig { init: Some("w.safetensors".into()), ..Default::default() };
+        assert!(edge.check(128).unwrap_err().contains("network.init = \"w.safetensors\": only `resnet18`"));
+        let edge = NetworkConfig { stem: StemChoice::Cifar, ..Default::default() };
+        assert!(edge.check(128).unwrap_err().contains("network.stem = \"cifar\": only `resnet18`"));
     }
 
     #[test]

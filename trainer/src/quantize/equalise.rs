@@ -14,26 +14,35 @@ const SETTLED: f32 = 1e-2;
 /// The same function with equalised weights.
 pub(crate) fn equalise(net: &FoldedNet) -> FoldedNet {
     let mut net = net.clone();
-    let mut convolutions: Vec<&mut FoldedConv> = net
-        .layers
-        .iter_mut()
-        .filter_map(|l| match l {
-            FoldedLayer::Conv(c) => Some(c),
-            FoldedLayer::MaxPool { .. } => None,
-        })
-        .collect();
     for _ in 0..SWEEPS {
-        let mut furthest = 0.0_f32;
-        for i in 1..convolutions.len() {
-            if let [first, second] = &mut convolutions[i - 1..=i] {
-                furthest = furthest.max(equalise_pair(first, second));
-            }
-        }
-        if furthest < SETTLED {
+        if sweep(&mut net.layers) < SETTLED {
             break;
         }
     }
     net
+}
+
+/// Equalises each convolution with the one before it; gives the largest |s - 1|. What enters or leaves a residual block
+/// has another way round the block's convolutions, or is added to another branch, and keeps its scale.
+fn sweep(layers: &mut [FoldedLayer]) -> f32 {
+    let mut furthest = 0.0_f32;
+    let mut before: Option<&mut FoldedConv> = None;
+    for layer in layers {
+        match layer {
+            FoldedLayer::MaxPool(_) => {}
+            FoldedLayer::Conv(conv) => {
+                if let Some(before) = before {
+                    furthest = furthest.max(equalise_pair(before, conv));
+                }
+                before = Some(conv);
+            }
+            FoldedLayer::Residual(residual) => {
+                furthest = furthest.max(sweep(&mut residual.body)).max(sweep(&mut residual.shortcut));
+                before = None;
+            }
+        }
+    }
+    furthest
 }
 
 /// Equalises the channels between two convolutions; gives the largest |s - 1|.
@@ -59,7 +68,7 @@ fn equalise_pair(first: &mut FoldedConv, second: &mut FoldedConv) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folded::Activation;
+    use crate::folded::{Activation, MaxPool, Readout};
     use ndarray::{Array1, Array4, ArrayView};
     use salad_shared::preprocess::InputSpec;
 
@@ -81,10 +90,11 @@ mod tests {
             input: InputSpec { width: 8, height: 8, channels: 3 },
             layers: vec![
                 FoldedLayer::Conv(conv("a", 8, 3, 3, Activation::Relu)),
-                FoldedLayer::MaxPool { name: "pool".into(), size: 2 },
+                FoldedLayer::MaxPool(MaxPool { name: "pool".into(), size: 2, stride: 2, padding: 0 }),
                 FoldedLayer::Conv(conv("b", 8, 8, 3, Activation::LeakyRelu(0.1))),
                 FoldedLayer::Conv(conv("c", 5, 8, 4, Activation::Identity)),
             ],
+            readout: Readout::Flatten,
         };
         let equalised = equalise(&net);
         let images: Vec<f32> = (0..2 * 192).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();

@@ -8,8 +8,8 @@ use ndarray::{Array1, Array4, array};
 use salad_shared::preprocess::InputSpec;
 use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, Readout};
 use salad_trainer::quantize::{
-    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, WeightScales, quantize,
-    quantize_best,
+    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual,
+    WeightScales, quantize, quantize_best,
 };
 
 /// A 1x1 convolution over one pixel: every sum can be followed by hand.
@@ -73,6 +73,38 @@ fn activations_work_on_the_rounded_integers() {
     // -20 and -127 times 0.1 are -2 and -12.7.
     let net = pixel_net(&[2, -10, 10, -63], &[2, 0, 0, -2], Activation::LeakyRelu(0.1));
     assert_eq!(integers(&net, 1.0, 5.0), [5.0, -2.0, 20.0, -13.0]);
+}
+
+#[test]
+fn a_residual_block_adds_in_floats_and_rounds_once() {
+    // The branches' scales are 0.25 and, the input's, 0.25; the sum's is 0.5: half the sum of integers, half to even.
+    let mut net = pixel_net(&[2, 1, 3, -5, -1, 127], &[2, -1, 2, 0, 0, 0], Activation::Identity);
+    let last = net.layers.pop().unwrap();
+    let Some(QuantizedLayer::Conv(first)) = net.layers.pop() else { panic!() };
+    let mut identity = first.clone();
+    identity.name = "identity".into();
+    let d = identity.bias.len();
+    identity.weight = Array4::from_shape_fn((d, d, 1, 1), |(o, i, ..)| if o == i { 2 } else { 0 });
+    identity.bias.fill(0);
+    let body = vec![QuantizedLayer::Conv(identity)];
+    let block = |body, shortcut| {
+        QuantizedLayer::Residual(QuantizedResidual {
+            name: "block".into(),
+            body,
+            shortcut,
+            body_scale: 0.25,
+            shortcut_scale: 0.25,
+            output_scale: 0.5,
+        })
+    };
+    // Integers 5, 2, 7, -10, -2, 127 (254 saturates) and the same again make those sums; ReLU drops what is negative.
+    net.layers = vec![QuantizedLayer::Conv(first), block(body.clone(), Vec::new()), last.clone()];
+    assert_eq!(integers(&net, 1.0, 5.0), [5.0, 2.0, 7.0, 0.0, 0.0, 127.0]);
+    // With a branch of another scale: 5 and 2.5 steps of a half are 7.5, a tie; 2 and 1; 7 and 3.5.
+    let QuantizedLayer::Residual(mut uneven) = block(body, Vec::new()) else { panic!() };
+    (uneven.body_scale, uneven.output_scale) = (0.125, 0.25);
+    net.layers = vec![net.layers[0].clone(), QuantizedLayer::Residual(uneven), last];
+    assert_eq!(integers(&net, 1.0, 8.0), [8.0, 3.0, 10.0, 0.0, 0.0, 127.0]);
 }
 
 #[test]
@@ -222,6 +254,12 @@ fn what_cannot_be_quantized_is_refused() {
     let mut twice = net.clone();
     twice.layers.insert(1, net.layers[0].clone());
     assert!(matches!(quantize(&twice, &images, &QuantizeOptions::default()), Err(QuantizeError::Forward(_))));
+    let mut uneven = nets::resnet(32, &[4, 8], 8, 42);
+    if let FoldedLayer::Residual(residual) = &mut uneven.layers[4] {
+        residual.shortcut.clear();
+    }
+    let error = uneven.check().unwrap_err().to_string();
+    assert!(error.contains("\"block4\": adds a body of 8 x 2 x 2 to a shortcut of 4 x 4 x 4"), "{error}");
     let mut cut = net.clone();
     cut.layers.pop();
     assert!(cut.encode(&images.concat(), 2).unwrap_err().to_string().contains("the last layer"));

@@ -8,14 +8,15 @@ use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_fra
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::init::{self, InitError};
-use crate::loader::{Batch, Loader, LoaderError};
-use crate::losses::{BatchTargets, contrastive};
+use crate::loader::{Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
-use crate::network::{to_images, to_tensor};
+use crate::network::to_tensor;
 use crate::optimiser::Adam;
+use crate::precision::Precision;
 use crate::progress::Progress;
+use crate::step::Learner;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
@@ -114,6 +115,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     if config.train.threads > 0 {
         tch::set_num_threads(config.train.threads as i32);
     }
+    let precision = config.train.precision.prepare(device);
     let saved = prepare_folder(config, run, extent.resume)?;
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut history = History::default();
@@ -164,7 +166,8 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         config.train.batch_size,
         config.seed,
         config.train.loader_threads,
-    )?;
+    )?
+    .for_device(device);
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
@@ -176,8 +179,8 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             neighbourhoods = Some(found);
             history.rounds.push(RoundRow::new(stage.round, &stats));
         }
-        let mut run_epoch =
-            Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
+        let first = &mut history.first_losses;
+        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, precision, first };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -257,6 +260,7 @@ struct Epoch<'a> {
     model: &'a Model,
     bank: &'a mut MemoryBank,
     adam: &'a mut Adam,
+    precision: Precision,
     first: &'a mut Vec<f64>,
 }
 
@@ -273,10 +277,14 @@ impl Epoch<'_> {
         // [reconstruction, sample-specific, aggregation, total], weighted by the batch's images
         let mut sums = Tensor::zeros([4], (Kind::Double, self.model.store.device()));
         let (mut images, mut learning_rate) = (0usize, 0.0);
+        let (config, device) = (self.config, self.model.store.device());
+        let (bank, adam) = (&mut *self.bank, &mut *self.adam);
+        let mut learner = Learner { config: &config.train, model: self.model, bank, adam, precision: self.precision };
         for (step, batch) in loader.epoch(u64::from(epoch)).enumerate() {
             let progress = (f64::from(epoch) + step as f64 / steps as f64) / f64::from(schedule.epochs());
-            learning_rate = self.config.train.learning_rate * schedule.rate_at(progress);
-            let terms = self.step(&batch, neighbourhoods, learning_rate);
+            learning_rate = config.train.learning_rate * schedule.rate_at(progress);
+            let batch = batch.to_device(device);
+            let terms = learner.step(&batch, neighbourhoods, learning_rate, |_| ());
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
@@ -295,33 +303,6 @@ impl Epoch<'_> {
             validation_reconstruction: 0.0,
             seconds: 0.0,
         })
-    }
-
-    /// One step; gives [reconstruction, sample-specific, aggregation, total] without waiting for the device.
-    fn step(&mut self, batch: &Batch, neighbourhoods: Option<&Neighbourhoods>, learning_rate: f64) -> Tensor {
-        let (config, device) = (&self.config.train, self.model.store.device());
-        let images = to_images(&batch.images, &self.model.input, device); // [views * b, c, h, w]
-        let own: Vec<i64> = batch.indices.iter().map(|&i| i as i64).collect();
-        let own = Tensor::from_slice(&own).to_device(device);
-        let targets = BatchTargets {
-            prototypical: match neighbourhoods {
-                Some(n) => n.prototypical.index_select(0, &own),
-                None => Tensor::zeros([batch.size as i64], (Kind::Float, device)),
-            },
-            neighbourhood: neighbourhoods.map(|n| n.members.index_select(0, &own)),
-            own,
-        };
-        let z = self.model.net.encode(&images, true);
-        let views = z.view([batch.views as i64, batch.size as i64, -1]); // [views, b, d]
-        let reconstruction = config.reconstruction.loss(&self.model.net.decode(&z, true), &images);
-        let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
-        let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;
-        self.adam.zero_grad();
-        total.backward();
-        self.adam.step(learning_rate);
-        self.bank.update(&targets.own, &views, config.bank_rate);
-        let terms = [reconstruction, pull.sample_specific, pull.aggregation, total].map(|t| t.detach());
-        Tensor::stack(&terms, 0).to_kind(Kind::Double)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The layers all networks are chains of, every variable under a name of its own.
 
 use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedResidual, MaxPool};
+use crate::native;
 use ndarray::{Array1, Array4};
 use tch::nn::{self, Init, ModuleT};
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 /// One step of an encoder or decoder.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) enum Layer {
     Mean,
     /// Twice the side, bilinear.
     Upsample,
+    /// Twice the side, 1 x 1 convolution, batch norm.
+    UpConv { conv: nn::Conv2D, norm: nn::BatchNorm },
     /// Hyperbolic tangent.
     Tanh,
 }
@@ -98,24 +101,33 @@ impl Layer {
         Layer::Grow { conv, norm: batch_norm(&(path / name / "norm"), shape.outputs), activation }
     }
 
+    /// Twice the side, bilinear, then a 1 x 1 convolution without bias, and batch norm.
+    pub(super) fn up_conv_norm(path: &nn::Path, name: &str, inputs: i64, outputs: i64) -> Layer {
+        let conv = conv2d(&(path / name / "conv"), Shape::same(inputs, outputs, 1, 1), false);
+        Layer::UpConv { conv, norm: batch_norm(&(path / name / "norm"), outputs) }
+    }
+
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
             Layer::Conv { conv, norm, activation, .. } => {
                 let y = conv.forward_t(x, train);
-                activate(norm.as_ref().map_or_else(|| y.shallow_clone(), |n| n.forward_t(&y, train)), *activation)
+                match norm {
+                    Some(norm) => normalise(&y, norm, *activation, train),
+                    None => activate(y, *activation),
+                }
             }
-            Layer::Grow { conv, norm, activation } => {
-                activate(norm.forward_t(&conv.forward_t(x, train), train), *activation)
-            }
+            Layer::Grow { conv, norm, activation } => normalise(&conv.forward_t(x, train), norm, *activation, train),
             Layer::MaxPool(pool) => {
                 let (size, stride, padding) = (pool.size as i64, pool.stride as i64, pool.padding as i64);
                 x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], false)
             }
             Layer::Residual { body, shortcut, .. } => (chain(body, x, train) + chain(shortcut, x, train)).relu(),
             Layer::Mean => x.mean_dim([2i64, 3].as_slice(), true, None::<tch::Kind>),
-            Layer::Upsample => {
-                let size = x.size();
-                x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
+            Layer::Upsample => twice(x),
+            // The weights of up-sampling sum to one, so that it commutes with what a 1 x 1 convolution does to each place:
+            // the same values from a quarter of the products.
+            Layer::UpConv { conv, norm } => {
+                normalise(&twice(&conv.forward_t(x, train)), norm, Activation::Identity, train)
             }
             Layer::Tanh => x.tanh(),
         }
@@ -142,7 +154,7 @@ impl Layer {
                     activation: *activation,
                 }))
             }
-            Layer::Mean | Layer::Grow { .. } | Layer::Upsample | Layer::Tanh => {
+            Layer::Mean | Layer::Grow { .. } | Layer::Upsample | Layer::UpConv { .. } | Layer::Tanh => {
                 Err(TchError::Kind("this layer has no folded form of its own".to_owned()))
             }
         }
@@ -174,13 +186,35 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
     Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
 }
 
+/// Batch norm and activation; in training on the CPU by the operator that does both at once.
+fn normalise(x: &Tensor, norm: &nn::BatchNorm, activation: Activation, train: bool) -> Tensor {
+    if train && x.device() == Device::Cpu {
+        return native::norm_activation(x, norm, BATCH_NORM_EPSILON, slope(activation));
+    }
+    activate(norm.forward_t(x, train), activation)
+}
+
 fn activate(x: Tensor, activation: Activation) -> Tensor {
     match activation {
         Activation::Identity => x,
         Activation::Relu => x.relu(),
-        // max(x, slope x) is the leaky ReLU for slopes below one; tch has no slope parameter.
-        Activation::LeakyRelu(slope) => x.maximum(&(&x * f64::from(slope))),
+        Activation::LeakyRelu(slope) => native::leaky_relu(&x, f64::from(slope)),
     }
+}
+
+/// What an activation multiplies negative values by.
+fn slope(activation: Activation) -> f64 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Relu => 0.0,
+        Activation::LeakyRelu(slope) => f64::from(slope),
+    }
+}
+
+/// Twice the side, bilinear.
+fn twice(x: &Tensor) -> Tensor {
+    let size = x.size();
+    x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
 }
 
 /// PyTorch's own initialisation, which tch's differs from: Kaiming uniform with a = sqrt 5 is 1 / sqrt(fan in).

@@ -180,7 +180,8 @@ impl Autoencoder {
     /// Unit embeddings \[b, d\] of images \[b, channels, height, width\] in -1..=1. `train` uses the batch's statistics
     /// in batch norm and updates the running ones.
     pub fn encode(&self, images: &Tensor, train: bool) -> Tensor {
-        let features = layer::chain(&self.encoder, images, train).flatten(1, -1);
+        // Training may run the layers in bf16, too coarse for the angles between embeddings.
+        let features = layer::chain(&self.encoder, images, train).flatten(1, -1).to_kind(Kind::Float);
         let norm = features.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
         features / norm
     }

@@ -3,6 +3,7 @@
 //! [`train`] is the spine and reads top to bottom; [`finish`] is what follows it; everything else is a step of one of them.
 
 pub mod augment;
+pub mod bench;
 pub mod bundle_parts;
 pub mod checkpoint;
 pub mod condense;
@@ -34,4 +35,6 @@ pub mod report_data;
 pub mod schedule;
 pub mod step;
 pub mod synthetic;
+pub mod trace;
 pub mod train;
+pub mod trial;

@@ -191,9 +191,11 @@ mod tests {
     use super::*;
     use tch::nn;
 
+    /// Values without order from -1.5 to 1.5, the same each time.
     fn channels_last(size: [i64; 4]) -> Tensor {
-        let t = Tensor::randn([size[0], size[2], size[3], size[1]], (Kind::Float, Device::Cpu));
-        t.permute([0, 3, 1, 2])
+        let count = Tensor::arange(size.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+        let values: Tensor = ((count + 1.0) * 78.233).square().sin() * 1.5;
+        values.to_kind(Kind::Float).view([size[0], size[2], size[3], size[1]]).permute([0, 3, 1, 2])
     }
 
     fn furthest(a: &Tensor, b: &Tensor) -> f64 {
@@ -226,10 +228,10 @@ mod tests {
     #[test]
     fn norm_and_activation_are_what_libtorchs_two_are() {
         // Narrow and wide, one block and many, a last block that is not full, one place only; no scale and shift.
-        let cases = [([5, 3, 7, 9], true), ([4, 16, 64, 64], true), ([3, 200, 5, 5], true), ([6, 8, 1, 1], false)];
+        let cases = [([5, 3, 7, 9], true), ([2, 16, 40, 40], true), ([3, 200, 5, 5], true), ([6, 8, 1, 1], false)];
         for (size, affine) in cases {
             for slope in [0.0, 0.1, 1.0] {
-                let (x, dy) = (channels_last(size) * 3.0 + 20.0, channels_last(size));
+                let (x, dy) = (channels_last(size) * 3.0 + 5.0, channels_last(size));
                 let ours = seen(&x, &dy, &norm(size[1], affine), |x, norm| norm_activation(x, norm, 1e-5, slope));
                 let mut theirs = seen(&x, &dy, &norm(size[1], affine), |x, norm| {
                     let y = nn::ModuleT::forward_t(norm, x, true);

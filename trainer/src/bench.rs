@@ -32,6 +32,8 @@ pub struct Report {
     pub images: usize,
     /// Images a second over whole steps, augmentation included; each image in all its views.
     pub images_per_second: f64,
+    /// The same for each second of processor time, by whatever thread: a figure that others on the machine disturb less.
+    pub images_per_cpu_second: f64,
     /// Share of that time in which the step waited for its images.
     pub waiting_share: f64,
     /// Images decoded and resized a second, before the first epoch.
@@ -72,6 +74,7 @@ pub fn run(config: &Config, seconds: f64) -> Result<Report, TrainError> {
         threads: tch::get_num_threads(),
         images: trial.images(),
         images_per_second: whole.images as f64 / whole.took.as_secs_f64(),
+        images_per_cpu_second: whole.images as f64 / whole.cpu_seconds,
         waiting_share: whole.waited.as_secs_f64() / whole.took.as_secs_f64(),
         loaded_per_second: trial.images() as f64 / trial.loading.as_secs_f64().max(1e-9),
         augment_ms: augment,
@@ -88,13 +91,14 @@ pub fn run(config: &Config, seconds: f64) -> Result<Report, TrainError> {
 struct Whole {
     images: usize,
     took: Duration,
+    cpu_seconds: f64,
     waited: Duration,
 }
 
 /// Steps as training takes them.
 fn whole_steps(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> Whole {
-    let mut whole = Whole { images: 0, took: Duration::ZERO, waited: Duration::ZERO };
-    let mut began = Instant::now();
+    let mut whole = Whole { images: 0, took: Duration::ZERO, cpu_seconds: 0.0, waited: Duration::ZERO };
+    let (mut began, mut cpu) = (Instant::now(), cpu_seconds());
     let loader = trial.loader.clone();
     let mut batches = (0..).flat_map(|epoch| loader.epoch(epoch));
     for at in 0.. {
@@ -106,7 +110,7 @@ fn whole_steps(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> Wh
         let _ = trial.step(&batch, Some(found), |_| ());
         if at < WARM_UP_STEPS {
             synchronise(trial.device);
-            began = Instant::now();
+            (began, cpu) = (Instant::now(), cpu_seconds());
             continue;
         }
         whole.images += size;
@@ -116,7 +120,7 @@ fn whole_steps(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> Wh
         }
     }
     synchronise(trial.device);
-    whole.took = began.elapsed();
+    (whole.took, whole.cpu_seconds) = (began.elapsed(), cpu_seconds() - cpu);
     whole
 }
 
@@ -160,6 +164,15 @@ fn augmentation(trial: &Trial, limit: Duration) -> Result<(f64, f64), TrainError
         }
     }
     Ok((began.elapsed().as_secs_f64() * 1e3 / f64::from(batches), images as f64 / f64::from(batches)))
+}
+
+/// Processor time that this process has used, all threads.
+fn cpu_seconds() -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Counted from behind the program's name, which may hold anything.
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    after.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
 fn synchronise(device: Device) {
@@ -249,7 +262,8 @@ impl fmt::Display for Report {
             row(name, self.batch * 1e3 / ms.max(1e-6), ms, &format!("{:.1} %", ms / whole * 100.0), note)?;
         }
         let ms = self.batch * 1e3 / self.images_per_second;
-        row("whole step", self.images_per_second, ms, "", "as training takes it")?;
+        let per_cpu = format!("as training takes it; {:.1} images a CPU second", self.images_per_cpu_second);
+        row("whole step", self.images_per_second, ms, "", &per_cpu)?;
         write!(f, "\n{}", self.verdict())
     }
 }
@@ -267,6 +281,7 @@ mod tests {
             threads: 2,
             images: 500,
             images_per_second: 100.0,
+            images_per_cpu_second: 60.0,
             waiting_share: 0.0,
             loaded_per_second: 400.0,
             augment_ms: 10.0,
@@ -300,6 +315,7 @@ mod tests {
         // 32 images in 200 ms, of 307 ms.
         assert_eq!(row("backward"), ["backward", "160.0", "200.00", "65.1", "%"]);
         assert_eq!(row("load")[1..4], ["400.0", "80.00", "once"]);
+        assert!(cpu_seconds() > 0.0);
         assert_eq!([Stage::Forward, Stage::Bank].map(|s| s as usize), [0, 4]);
     }
 }

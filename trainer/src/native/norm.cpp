@@ -12,7 +12,7 @@
 
 // One function for each generation of processors, chosen when the program starts.
 #if defined(__x86_64__) && defined(__GNUC__)
-#define FOR_EACH_CPU __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define FOR_EACH_CPU __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define FOR_EACH_CPU
 #endif

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 fn main() {
-    for file in ["build.rs", "src/native/native.h", "src/native/native.cpp", "src/native/norm.cpp"] {
+    let sources = ["src/native/native.cpp", "src/native/norm.cpp", "src/native/interleave.cpp"];
+    for file in sources.iter().chain(&["build.rs", "src/native/native.h"]) {
         println!("cargo:rerun-if-changed={file}");
     }
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
@@ -23,7 +24,7 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["src/native/native.cpp", "src/native/norm.cpp"])
+        .files(sources)
         .compile("salad_native");
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());

@@ -22,6 +22,13 @@ unsafe extern "C" {
         epsilon: f64,
         slope: f64,
     ) -> *mut Raw;
+    fn salad_interleave(
+        cells: *const Raw,
+        top: *const Raw,
+        bottom: *const Raw,
+        left: *const Raw,
+        right: *const Raw,
+    ) -> *mut Raw;
     fn salad_to_device(x: *const Raw, device: c_int) -> *mut Raw;
     fn salad_forget_gradient(x: *const Raw) -> c_int;
     fn salad_fused_adam(
@@ -69,6 +76,14 @@ pub fn norm_activation(x: &Tensor, norm: &BatchNorm, epsilon: f64, slope: f64) -
             slope,
         )
     })
+}
+
+/// An image \[n, c, 2 h, 2 w\], channels last, of `cells` \[n, 4 c, h, w\], whose channels are (row, column, c) of four
+/// pixels; to its `rims` are added top and bottom \[n, c, 2, 2 w\] and left and right \[n, c, 2 h, 2\].
+pub fn interleave(cells: &Tensor, rims: &[Tensor; 4]) -> Tensor {
+    let [top, bottom, left, right] = rims.each_ref().map(Tensor::as_ptr);
+    // SAFETY: see the top of the file.
+    owned(unsafe { salad_interleave(cells.as_ptr(), top, bottom, left, right) })
 }
 
 /// A new f32 tensor on the CPU of this size, its values as `fill` writes them: it gets them as zeros, row by row.

@@ -2,6 +2,7 @@
 
 use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedResidual, MaxPool};
 use crate::native;
+use crate::network::upsampled;
 use ndarray::{Array1, Array4};
 use tch::nn::{self, Init, ModuleT};
 use tch::{Device, TchError, Tensor};
@@ -21,8 +22,6 @@ pub(super) enum Layer {
     Mean,
     /// Twice the side, bilinear.
     Upsample,
-    /// Twice the side, 1 x 1 convolution, batch norm.
-    UpConv { conv: nn::Conv2D, norm: nn::BatchNorm },
     /// Hyperbolic tangent.
     Tanh,
 }
@@ -32,7 +31,17 @@ const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Runs `layers` in order.
 pub(super) fn chain(layers: &[Layer], x: &Tensor, train: bool) -> Tensor {
-    layers.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x, train))
+    let (mut x, mut rest) = (x.shallow_clone(), layers.iter().peekable());
+    while let Some(layer) = rest.next() {
+        x = match (layer, rest.peek().copied()) {
+            (Layer::Upsample, Some(Layer::Conv { conv, norm, activation, .. })) => {
+                rest.next();
+                settle(upsampled::convolution(&x, conv), norm.as_ref(), *activation, train)
+            }
+            _ => layer.forward(&x, train),
+        };
+    }
+    x
 }
 
 /// A convolution's shape.
@@ -101,34 +110,19 @@ impl Layer {
         Layer::Grow { conv, norm: batch_norm(&(path / name / "norm"), shape.outputs), activation }
     }
 
-    /// Twice the side, bilinear, then a 1 x 1 convolution without bias, and batch norm.
-    pub(super) fn up_conv_norm(path: &nn::Path, name: &str, inputs: i64, outputs: i64) -> Layer {
-        let conv = conv2d(&(path / name / "conv"), Shape::same(inputs, outputs, 1, 1), false);
-        Layer::UpConv { conv, norm: batch_norm(&(path / name / "norm"), outputs) }
-    }
-
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
             Layer::Conv { conv, norm, activation, .. } => {
-                let y = conv.forward_t(x, train);
-                match norm {
-                    Some(norm) => normalise(&y, norm, *activation, train),
-                    None => activate(y, *activation),
-                }
+                settle(conv.forward_t(x, train), norm.as_ref(), *activation, train)
             }
-            Layer::Grow { conv, norm, activation } => normalise(&conv.forward_t(x, train), norm, *activation, train),
+            Layer::Grow { conv, norm, activation } => settle(conv.forward_t(x, train), Some(norm), *activation, train),
             Layer::MaxPool(pool) => {
                 let (size, stride, padding) = (pool.size as i64, pool.stride as i64, pool.padding as i64);
                 x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], false)
             }
             Layer::Residual { body, shortcut, .. } => (chain(body, x, train) + chain(shortcut, x, train)).relu(),
             Layer::Mean => x.mean_dim([2i64, 3].as_slice(), true, None::<tch::Kind>),
-            Layer::Upsample => twice(x),
-            // The weights of up-sampling sum to one, so that it commutes with what a 1 x 1 convolution does to each place:
-            // the same values from a quarter of the products.
-            Layer::UpConv { conv, norm } => {
-                normalise(&twice(&conv.forward_t(x, train)), norm, Activation::Identity, train)
-            }
+            Layer::Upsample => upsampled::twice(x),
             Layer::Tanh => x.tanh(),
         }
     }
@@ -154,7 +148,7 @@ impl Layer {
                     activation: *activation,
                 }))
             }
-            Layer::Mean | Layer::Grow { .. } | Layer::Upsample | Layer::UpConv { .. } | Layer::Tanh => {
+            Layer::Mean | Layer::Grow { .. } | Layer::Upsample | Layer::Tanh => {
                 Err(TchError::Kind("this layer has no folded form of its own".to_owned()))
             }
         }
@@ -186,12 +180,16 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
     Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
 }
 
-/// Batch norm and activation; in training on the CPU by the operator that does both at once.
-fn normalise(x: &Tensor, norm: &nn::BatchNorm, activation: Activation, train: bool) -> Tensor {
-    if train && x.device() == Device::Cpu {
-        return native::norm_activation(x, norm, BATCH_NORM_EPSILON, slope(activation));
+/// What follows a convolution: batch norm, where there is one, and activation; in training on the CPU by the operator that
+/// does both at once.
+fn settle(x: Tensor, norm: Option<&nn::BatchNorm>, activation: Activation, train: bool) -> Tensor {
+    match norm {
+        Some(norm) if train && x.device() == Device::Cpu => {
+            native::norm_activation(&x, norm, BATCH_NORM_EPSILON, slope(activation))
+        }
+        Some(norm) => activate(norm.forward_t(&x, train), activation),
+        None => activate(x, activation),
     }
-    activate(norm.forward_t(x, train), activation)
 }
 
 fn activate(x: Tensor, activation: Activation) -> Tensor {
@@ -209,12 +207,6 @@ fn slope(activation: Activation) -> f64 {
         Activation::Relu => 0.0,
         Activation::LeakyRelu(slope) => f64::from(slope),
     }
-}
-
-/// Twice the side, bilinear.
-fn twice(x: &Tensor) -> Tensor {
-    let size = x.size();
-    x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
 }
 
 /// PyTorch's own initialisation, which tch's differs from: Kaiming uniform with a = sqrt 5 is 1 / sqrt(fan in).

@@ -4,6 +4,7 @@ mod edge;
 mod layer;
 mod resnet18;
 mod unet;
+mod upsampled;
 
 use crate::folded::{FoldedNet, Readout};
 use layer::Layer;

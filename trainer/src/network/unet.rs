@@ -1,7 +1,7 @@
 //! `unet`: the paper's network (METHOD "Official encoder"). No skip connections: everything passes through the embedding.
 
 use super::layer::{Layer, Shape};
-use crate::folded::Activation::LeakyRelu;
+use crate::folded::Activation::{Identity, LeakyRelu};
 use crate::folded::MaxPool;
 use tch::nn;
 
@@ -31,7 +31,9 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
     let grow = Shape::whole(dim, widths[last], left);
     let mut decoder = vec![Layer::grow(&decoder_path, "grow", grow, LeakyRelu(SLOPE))];
     for i in (0..last).rev() {
-        decoder.push(Layer::up_conv_norm(&decoder_path, &format!("halve{i}"), widths[i + 1], widths[i]));
+        let halve = Shape::same(widths[i + 1], widths[i], 1, 1);
+        decoder.push(Layer::Upsample);
+        decoder.push(Layer::conv_norm(&decoder_path, &format!("halve{i}"), halve, Identity));
         block(&mut decoder, &decoder_path, &format!("block{i}"), widths[i], widths[i]);
     }
     let image = Shape::same(widths[0], channels, 1, 1);

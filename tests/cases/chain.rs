@@ -1,6 +1,6 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
-use crate::harness::trained::{Run, edge, unet};
+use crate::harness::trained::{Run, edge, resnet18, unet};
 use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
 use salad_shared::bundle::Bundle;
@@ -70,6 +70,11 @@ fn trainer_and_edge_agree_on_unet() {
     check_parity(unet());
 }
 
+#[test]
+fn trainer_and_edge_agree_on_resnet18() {
+    check_parity(resnet18());
+}
+
 /// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
 fn check_onnx(run: &Run) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -115,6 +120,11 @@ fn onnxruntime_agrees_with_tract_on_edge() {
 #[test]
 fn onnxruntime_agrees_with_tract_on_unet() {
     check_onnx(unet());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_resnet18() {
+    check_onnx(resnet18());
 }
 
 #[test]

@@ -194,11 +194,11 @@ impl Autoencoder {
 
     /// The encoder as inference sees it, batch norm folded in.
     pub fn fold(&self) -> Result<FoldedNet, tch::TchError> {
-        // The mean over all places comes last there: it and the linear layer after it commute, and in this order the mean
-        // is one of floats, in which the rounding of the last integers averages out.
-        let (means, layers): (Vec<_>, Vec<_>) = self.encoder.iter().partition(|l| matches!(l, Layer::Mean));
-        let readout = if means.is_empty() { Readout::Flatten } else { Readout::Mean };
-        let layers = layers.into_iter().map(Layer::fold).collect::<Result<_, _>>()?;
+        let fold = |layers: &[Layer]| layers.iter().map(Layer::fold).collect::<Result<Vec<_>, _>>();
+        let (layers, readout) = match &self.encoder[..] {
+            [layers @ .., Layer::Mean, linear] => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
+            layers => (fold(layers)?, Readout::Flatten),
+        };
         Ok(FoldedNet { input: self.input.clone(), layers, readout })
     }
 }

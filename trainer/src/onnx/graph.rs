@@ -3,7 +3,6 @@
 
 pub(crate) use super::proto::AttributeProto as Attribute;
 use super::proto::*;
-use crate::folded::Readout;
 use prost::Message;
 use salad_shared::preprocess::InputSpec;
 
@@ -58,12 +57,8 @@ impl Chain {
         self.constant(name, dims, INT32, values.into_iter().flat_map(i32::to_le_bytes).collect());
     }
 
-    /// Reads the newest value out to \[1, d\], scales it to unit length, calls it `embedding` and gives the file's bytes.
-    pub(crate) fn finish(mut self, readout: Readout, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
-        if readout == Readout::Mean {
-            self.node("mean", "GlobalAveragePool", &[], vec![]);
-        }
-        self.node("flatten", "Flatten", &[], vec![int("axis", 1)]);
+    /// Scales the newest value, \[1, d\], to unit length, calls it `embedding` and gives the file's bytes.
+    pub(crate) fn finish(mut self, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
         let flat = self.value.clone();
         self.node("length", "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
         self.floats("min_norm", &[], [min_norm]);

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 fn main() {
-    let sources = ["src/native/native.cpp", "src/native/norm.cpp", "src/native/interleave.cpp"];
+    let sources = ["src/native/native.cpp", "src/native/norm.cpp", "src/native/quarters.cpp"];
     for file in sources.iter().chain(&["build.rs", "src/native/native.h"]) {
         println!("cargo:rerun-if-changed={file}");
     }

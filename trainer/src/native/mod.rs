@@ -22,7 +22,8 @@ unsafe extern "C" {
         epsilon: f64,
         slope: f64,
     ) -> *mut Raw;
-    fn salad_interleave(
+    fn salad_rims(x: *const Raw, outputs: *mut *mut Raw) -> c_int;
+    fn salad_from_quarters(
         cells: *const Raw,
         top: *const Raw,
         bottom: *const Raw,
@@ -78,12 +79,21 @@ pub fn norm_activation(x: &Tensor, norm: &BatchNorm, epsilon: f64, slope: f64) -
     })
 }
 
-/// An image \[n, c, 2 h, 2 w\], channels last, of `cells` \[n, 4 c, h, w\], whose channels are (row, column, c) of four
-/// pixels; to its `rims` are added top and bottom \[n, c, 2, 2 w\] and left and right \[n, c, 2 h, 2\].
-pub fn interleave(cells: &Tensor, rims: &[Tensor; 4]) -> Tensor {
+/// `x` \[n, c, h, w\] itself, its first and last row \[n, c, 1, w\], its first and last column \[n, c, h, 1\]. All five have
+/// to go into the loss, the first by way of one operator.
+pub fn rims(x: &Tensor) -> [Tensor; 5] {
+    let mut outputs = [std::ptr::null_mut(); 5];
+    // SAFETY: see the top of the file; there is room for five.
+    done(unsafe { salad_rims(x.as_ptr(), outputs.as_mut_ptr()) });
+    outputs.map(owned)
+}
+
+/// An image \[n, c, 2 h, 2 w\] of `cells` \[n, 4 c, h, w\], whose channels are (row, column, c) of four pixels; top and bottom
+/// \[n, c, 2, 2 w\], left and right \[n, c, 2 h, 2\] of `rims` are added to it. On the CPU, f32.
+pub fn from_quarters(cells: &Tensor, rims: &[Tensor; 4]) -> Tensor {
     let [top, bottom, left, right] = rims.each_ref().map(Tensor::as_ptr);
     // SAFETY: see the top of the file.
-    owned(unsafe { salad_interleave(cells.as_ptr(), top, bottom, left, right) })
+    owned(unsafe { salad_from_quarters(cells.as_ptr(), top, bottom, left, right) })
 }
 
 /// A new f32 tensor on the CPU of this size, its values as `fill` writes them: it gets them as zeros, row by row.

@@ -50,6 +50,7 @@ fn in_quarters(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     let (n, _, height, width) = x.size4().unwrap_or_default();
     let (outputs, inputs, ..) = weight.size4().unwrap_or_default();
     let [inner, first, last] = [matrix(&INNER), matrix(&FIRST), matrix(&LAST)];
+    let [x, top, bottom, left, right] = native::rims(x);
     let kernel = |rows: &Tensor, columns: &Tensor| rows.matmul(weight).matmul(&columns.tr());
 
     // [o, c, (row, tap), (column, tap)] to [(row, column, o), c, tap, tap].
@@ -58,21 +59,21 @@ fn in_quarters(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     let cells = x.conv2d(&cells, Some(bias.repeat([4])), [1, 1], [1, 1], [1, 1], 1);
 
     // Along a row the rim is what the plain way makes of that row, up-sampled to its full length: [n, (row, o), 1, 2 w].
-    let row = |at: i64, rim: &Tensor| {
-        let line = x.narrow(2, at, 1).upsample_bilinear2d([1, 2 * width], false, None, None);
+    let row = |line: &Tensor, rim: &Tensor| {
+        let line = line.upsample_bilinear2d([1, 2 * width], false, None, None);
         let kernel = rim.matmul(weight).permute([2, 0, 1, 3]).reshape([2 * outputs, inputs, 1, 3]);
         let rim = line.conv2d(&kernel, None::<Tensor>, [1, 1], [0, 1], [1, 1], 1);
         rim.view([n, 2, outputs, 2 * width]).transpose(1, 2)
     };
     // Along a column the corners are in the rows' rims already: [n, (row, column, o), h, 1].
-    let column = |at: i64, rim: &Tensor| {
+    let column = |line: &Tensor, rim: &Tensor| {
         let kernel = kernel(&inner, rim).view([outputs, inputs, 2, 3, 2]).permute([2, 4, 0, 1, 3]);
         let kernel = kernel.reshape([4 * outputs, inputs, 3, 1]);
-        let rim = x.narrow(3, at, 1).conv2d(&kernel, None::<Tensor>, [1, 1], [1, 0], [1, 1], 1);
+        let rim = line.conv2d(&kernel, None::<Tensor>, [1, 1], [1, 0], [1, 1], 1);
         rim.view([n, 2, 2, outputs, height]).permute([0, 3, 4, 1, 2]).reshape([n, outputs, 2 * height, 2])
     };
-    let rims = [row(0, &first), row(height - 1, &last), column(0, &first), column(width - 1, &last)];
-    native::interleave(&cells, &rims)
+    let rims = [row(&top, &first), row(&bottom, &last), column(&left, &first), column(&right, &last)];
+    native::from_quarters(&cells, &rims)
 }
 
 fn matrix<const N: usize>(rows: &[[f32; 3]; N]) -> Tensor {

@@ -3,6 +3,7 @@
 mod colour;
 mod config;
 mod geometry;
+mod simd;
 
 pub use config::AugmentConfig;
 
@@ -64,12 +65,11 @@ impl Augmenter {
         if draw.noise_sigma > 0.0 {
             colour::add_noise(values, draw.noise_sigma * 255.0, rng);
         }
-        interleave(values, self.input.channels as usize, out);
         // Values that were only moved are in range, and a clamp could change what luma's rounding made of them.
-        if !draw.affine.is_identity() || draw.blur_sigma > 0.0 || draw.colour.is_some() || draw.noise_sigma > 0.0 {
-            out.iter_mut().for_each(|v| *v = v.clamp(0.0, 255.0));
-        }
-        out.iter_mut().for_each(|v| *v = *v / 127.5 - 1.0);
+        let changed =
+            !draw.affine.is_identity() || draw.blur_sigma > 0.0 || draw.colour.is_some() || draw.noise_sigma > 0.0;
+        simd::widest(|| to_input(values, changed));
+        interleave(values, self.input.channels as usize, out);
     }
 }
 
@@ -79,6 +79,16 @@ fn to_luma(planes: &mut [f32]) {
     let (green, blue) = rest.split_at(rest.len() / 2);
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         *r = luma(*r, *g, *b);
+    }
+}
+
+/// Values of 0 to 255, clamped to them if `clamp`, to -1..=1.
+#[inline(always)]
+fn to_input(values: &mut [f32], clamp: bool) {
+    if clamp {
+        values.iter_mut().for_each(|v| *v = v.clamp(0.0, 255.0) / 127.5 - 1.0);
+    } else {
+        values.iter_mut().for_each(|v| *v = *v / 127.5 - 1.0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What light and sensor do to a view: blur, colour, gamma, noise. Values are 0 to 255.
 
 use super::geometry::mirrored;
-use super::{AugmentConfig, chance, signed};
+use super::{AugmentConfig, chance, signed, simd};
 use rand::Rng;
 
 /// A change of colour: brightness, contrast, saturation and hue in one matrix, then gamma.
@@ -35,15 +35,10 @@ impl Colour {
         let matrix = self.matrix();
         // The matrix keeps greys grey, so that one offset serves the three channels.
         let offset = (1.0 - self.contrast) * self.brightness * mean_luma;
-        let (red, rest) = planes.split_at_mut(planes.len() / 3);
-        let (green, blue) = rest.split_at_mut(rest.len() / 2);
-        for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-            let [x, y, z] = matrix.map(|[mr, mg, mb]| (mr * *r + mg * *g + mb * *b + offset).clamp(0.0, 255.0));
-            (*r, *g, *b) = (x, y, z);
-        }
+        simd::widest(|| mix(&matrix, offset, planes));
         if self.gamma != 1.0 {
             let curve = curve(self.gamma);
-            planes.iter_mut().for_each(|v| *v = on_curve(&curve, *v));
+            simd::widest(|| bend(&curve, planes));
         }
     }
 
@@ -64,6 +59,23 @@ impl Colour {
             out
         })
     }
+}
+
+/// Multiplies each colour of `planes` by `matrix`, adds `offset`, and clamps.
+#[inline(always)]
+fn mix(matrix: &[[f32; 3]; 3], offset: f32, planes: &mut [f32]) {
+    let (red, rest) = planes.split_at_mut(planes.len() / 3);
+    let (green, blue) = rest.split_at_mut(rest.len() / 2);
+    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
+        let [x, y, z] = matrix.map(|[mr, mg, mb]| (mr * *r + mg * *g + mb * *b + offset).clamp(0.0, 255.0));
+        (*r, *g, *b) = (x, y, z);
+    }
+}
+
+/// Every value by its place on the curve.
+#[inline(always)]
+fn bend(curve: &[f32; 257], planes: &mut [f32]) {
+    planes.iter_mut().for_each(|v| *v = on_curve(curve, *v));
 }
 
 /// Blurs `planes`, \[3, height, width\]; borders are mirrored. `scratch` is \[height, width\].
@@ -124,6 +136,7 @@ fn curve(gamma: f32) -> [f32; 257] {
 }
 
 /// The curve at `v`, straight between whole values.
+#[inline(always)]
 fn on_curve(curve: &[f32; 257], v: f32) -> f32 {
     let below = usize::from(v as u8);
     let start = curve[below];

@@ -115,7 +115,7 @@ impl Layer {
             Layer::Conv { conv, norm, activation, .. } => {
                 settle(conv.forward_t(x, train), norm.as_ref(), *activation, train)
             }
-            Layer::Grow { conv, norm, activation } => settle(conv.forward_t(x, train), Some(norm), *activation, train),
+            Layer::Grow { conv, norm, activation } => settle(grown(x, conv), Some(norm), *activation, train),
             Layer::MaxPool(pool) => {
                 let (size, stride, padding) = (pool.size as i64, pool.stride as i64, pool.padding as i64);
                 x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], false)
@@ -180,6 +180,13 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
     let weight = Array4::from_shape_vec((size[0], size[1], size[2], size[3]), weight);
     let weight = weight.map_err(|e| TchError::Shape(e.to_string()))?;
     Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
+}
+
+/// The transposed convolution of a single place, \[b, inputs, 1, 1\]: one matrix product, several times as fast as libtorch's
+/// convolution in this shape.
+fn grown(x: &Tensor, conv: &nn::ConvTranspose2D) -> Tensor {
+    let (_, outputs, kernel, _) = conv.ws.size4().unwrap_or_default();
+    x.flatten(1, -1).matmul(&conv.ws.flatten(1, -1)).view([-1, outputs, kernel, kernel])
 }
 
 /// What follows a convolution: batch norm, where there is one, and activation; in training on the CPU by the operator that

@@ -234,7 +234,11 @@ fn conv2d(path: &nn::Path, shape: Shape, bias: bool) -> nn::Conv2D {
         bs_init: init,
         ..Default::default()
     };
-    nn::conv2d(path, shape.inputs, shape.outputs, shape.kernel, config)
+    let mut conv = nn::conv2d(path, shape.inputs, shape.outputs, shape.kernel, config);
+    // As the gradient comes, which then need not be copied to be kept.
+    let channels_last = conv.ws.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+    conv.ws.set_data(&channels_last.detach());
+    conv
 }
 
 fn batch_norm(path: &nn::Path, channels: i64) -> nn::BatchNorm {

@@ -80,7 +80,8 @@ impl Model {
     /// A scorer of one's own, for one thread.
     pub fn scorer(&self) -> Result<Scorer, EncoderError> {
         let manifest = &self.manifest;
-        Ok(Scorer::new(manifest.input.clone(), self.plan.encoder()?, Arc::clone(&self.bank), manifest.score))
+        let (input, bank) = (manifest.input.clone(), Arc::clone(&self.bank));
+        Ok(Scorer::new(input, self.plan.encoder()?, bank, manifest.score, manifest.patches))
     }
 
     fn in_form(bundle: &Bundle, form: Form) -> Result<Model, EncoderError> {

@@ -16,13 +16,30 @@ pub struct FoldedNet {
     pub readout: Readout,
 }
 
-/// How the last map, \[d', rows, columns\], becomes a vector, which is then scaled to unit length.
+/// How the last map, \[d', rows, columns\], becomes a vector or several, each of which is then scaled to unit length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readout {
     /// Every place has its share of the vector: d = d' x rows x columns.
     Flatten,
     /// The mean over all places (global average pooling): d = d'.
     Mean,
+    /// A vector for each place, row by row: d = d'.
+    Places {
+        /// Places from top to bottom.
+        rows: usize,
+        /// Places from left to right.
+        columns: usize,
+    },
+}
+
+impl Readout {
+    /// Vectors of an image.
+    pub fn vectors(self) -> usize {
+        match self {
+            Readout::Flatten | Readout::Mean => 1,
+            Readout::Places { rows, columns } => rows * columns,
+        }
+    }
 }
 
 /// One layer of a [`FoldedNet`].
@@ -106,13 +123,18 @@ impl FoldedNet {
         let channels = convolutions.last().map_or(0, |(conv, _)| conv.bias.len());
         match self.readout {
             Readout::Flatten => channels * height * width,
-            Readout::Mean => channels,
+            Readout::Mean | Readout::Places { .. } => channels,
         }
     }
 
     /// The convolutions, first to last; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
         self.trace().0.into_iter().map(|(conv, _)| conv)
+    }
+
+    /// Side of the square of the input that a place of the last map sees, pixels.
+    pub fn receptive_field(&self) -> usize {
+        field(&self.layers, (1, 1)).0
     }
 
     /// Weights and biases.
@@ -156,6 +178,21 @@ pub(crate) type Size = (usize, usize);
 /// How many places a window takes along a side.
 fn places(side: usize, window: usize, stride: usize, padding: usize) -> usize {
     (side + 2 * padding).saturating_sub(window) / stride.max(1) + 1
+}
+
+/// The side of what a place sees, and how far apart places are, in pixels of the input, after `layers`.
+fn field(layers: &[FoldedLayer], before: (usize, usize)) -> (usize, usize) {
+    layers.iter().fold(before, |(field_before, apart), layer| {
+        let (window, stride) = match layer {
+            FoldedLayer::Conv(conv) => (conv.weight.dim().2, conv.stride),
+            FoldedLayer::MaxPool(pool) => (pool.size, pool.stride),
+            FoldedLayer::Residual(residual) => {
+                let [body, shortcut] = [&residual.body, &residual.shortcut].map(|b| field(b, (field_before, apart)));
+                return body.max(shortcut);
+            }
+        };
+        (field_before + window.saturating_sub(1) * apart, apart * stride)
+    })
 }
 
 /// Follows a map of `size` through `layers`; adds their convolutions, and gives the size of the result.

@@ -49,11 +49,11 @@ impl FoldedNet {
         self.check()?;
         let _guard = tch::no_grad_guard();
         let layers = steps(&self.layers)?;
-        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
             push_rows(&unit_rows(&read_out(&run(&layers, x?)?, self.readout)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim())
+        matrix(rows, n * self.readout.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
@@ -135,11 +135,12 @@ pub(crate) fn max_pool(x: &Tensor, pool: &MaxPool) -> Result<Tensor, TchError> {
     x.f_max_pool2d([pool.size as i64; 2], [pool.stride as i64; 2], [pool.padding as i64; 2], [1, 1], false)
 }
 
-/// The last map, \[n, d', rows, columns\], as vectors \[n, d\].
+/// The last map, \[n, d', rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
 pub(crate) fn read_out(x: &Tensor, readout: Readout) -> Result<Tensor, TchError> {
     match readout {
         Readout::Flatten => x.f_flatten(1, -1),
         Readout::Mean => x.f_mean_dim([2_i64, 3].as_slice(), false, Kind::Float),
+        Readout::Places { .. } => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
     }
 }
 

@@ -1,8 +1,10 @@
-//! Pictures of events: the frame, a bar, and the normal image it was held against.
+//! Pictures of events, side by side: the frame, where it is not normal as far as the model says that, and the normal image
+//! it was held against.
 
 use crate::config::SnapshotSettings;
 use crate::event::is_id;
 use salad_shared::atomic;
+use salad_shared::patch::HeatMap;
 use salad_shared::preprocess::Frame;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,17 @@ const BAR: u32 = 4;
 
 const BAR_COLOUR: [u8; 3] = [255; 3];
 const BACKGROUND: [u8; 3] = [0; 3];
+
+/// What a snapshot shows.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// The frame.
+    pub frame: &'a Frame,
+    /// Where it is how far from normal, and the threshold, where the model says it.
+    pub heat: Option<(&'a HeatMap, f32)>,
+    /// The nearest prototype's row.
+    pub prototype: Option<usize>,
+}
 
 /// A folder of snapshots, one an event, `ID.jpg`, with a cap on what they take together.
 #[derive(Debug)]
@@ -38,8 +51,8 @@ impl Snapshots {
 
     /// Writes, or writes anew, the picture of an event, whole or not at all, after making room for it: the oldest
     /// snapshots go first. A picture larger than the cap is written all the same, and is then the only one.
-    pub fn write(&self, event_id: &str, frame: &Frame, prototype: Option<usize>) -> io::Result<PathBuf> {
-        let picture = self.compose(frame.thumbnail(MAX_SIDE), prototype);
+    pub fn write(&self, event_id: &str, shown: &Shown<'_>) -> io::Result<PathBuf> {
+        let picture = self.compose(shown);
         let jpeg = picture.to_jpeg(self.settings.jpeg_quality);
         let path = self.settings.dir.join(format!("{event_id}.jpg"));
         self.make_room(jpeg.len() as u64, &path)?;
@@ -47,13 +60,20 @@ impl Snapshots {
         Ok(path)
     }
 
-    fn compose(&self, frame: Frame, prototype: Option<usize>) -> Frame {
-        let Some(jpeg) = prototype.and_then(|index| self.thumbnails.get(index)) else { return frame };
-        match Frame::decode(jpeg) {
-            Ok(thumbnail) => beside(&frame, &thumbnail).unwrap_or(frame),
+    fn compose(&self, shown: &Shown<'_>) -> Frame {
+        let frame = shown.frame.thumbnail(MAX_SIDE);
+        let heated = shown.heat.map(|(heat, threshold)| heat.over(&frame, threshold));
+        let normal = shown.prototype.and_then(|index| self.thumbnail(index));
+        let others = heated.into_iter().chain(normal);
+        others.fold(frame, |picture, other| beside(&picture, &other).unwrap_or(picture))
+    }
+
+    fn thumbnail(&self, prototype: usize) -> Option<Frame> {
+        match Frame::decode(self.thumbnails.get(prototype)?) {
+            Ok(thumbnail) => Some(thumbnail),
             Err(error) => {
-                log::warn!("the bundle's picture of prototype {prototype:?}: {error}");
-                frame
+                log::warn!("the bundle's picture of prototype {prototype}: {error}");
+                None
             }
         }
     }
@@ -125,6 +145,10 @@ mod tests {
         Snapshots::open(settings, thumbnails.into()).unwrap()
     }
 
+    fn shown(frame: &Frame, prototype: Option<usize>) -> Shown<'_> {
+        Shown { frame, heat: None, prototype }
+    }
+
     fn id(second: i64) -> String {
         new_id(Timestamp::from_second(second).unwrap())
     }
@@ -134,7 +158,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let thumbnails = vec![frame(8, [0, 0, 250]).to_jpeg(95), frame(8, [0, 250, 0]).to_jpeg(95)];
         let snapshots = snapshots(&dir.path().join("new"), 1 << 20, thumbnails);
-        let path = snapshots.write(&id(1), &frame(40, [250, 0, 0]), Some(1)).unwrap();
+        let path = snapshots.write(&id(1), &shown(&frame(40, [250, 0, 0]), Some(1))).unwrap();
         let picture = Frame::decode(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!((picture.width(), picture.height()), (40 + 4 + 40, 40));
         let near = |x: usize, colour: [i32; 3]| {
@@ -151,7 +175,8 @@ mod tests {
     fn without_a_usable_thumbnail_the_frame_stands_alone() {
         let dir = tempfile::tempdir().unwrap();
         for thumbnails in [vec![], vec![b"torn".to_vec()]] {
-            let path = snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &frame(40, [9; 3]), Some(0)).unwrap();
+            let path =
+                snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &shown(&frame(40, [9; 3]), Some(0))).unwrap();
             assert_eq!(Frame::decode(&std::fs::read(path).unwrap()).unwrap().width(), 40);
         }
     }
@@ -174,10 +199,10 @@ mod tests {
         let snapshots = snapshots(dir.path(), 3 * size, vec![]);
         std::fs::write(dir.path().join("holiday.jpg"), vec![0; 10_000]).unwrap();
         let written: Vec<PathBuf> =
-            (1..=5).map(|second| snapshots.write(&id(second), &picture, None).unwrap()).collect();
+            (1..=5).map(|second| snapshots.write(&id(second), &shown(&picture, None)).unwrap()).collect();
         assert_eq!(written.iter().map(|p| p.exists()).collect::<Vec<_>>(), [false, false, true, true, true]);
         // A clock that was set back: the new one sorts first and stays all the same.
-        let early = snapshots.write(&id(0), &picture, None).unwrap();
+        let early = snapshots.write(&id(0), &shown(&picture, None)).unwrap();
         assert!(early.exists() && !written[2].exists() && written[3].exists());
         assert!(dir.path().join("holiday.jpg").exists());
     }
@@ -188,9 +213,9 @@ mod tests {
         let picture = frame(40, [9; 3]);
         let snapshots = snapshots(dir.path(), 2 * picture.to_jpeg(95).len() as u64, vec![]);
         let (first, second) = (id(1), id(2));
-        let older = snapshots.write(&first, &picture, None).unwrap();
-        snapshots.write(&second, &picture, None).unwrap();
-        snapshots.write(&second, &picture, None).unwrap();
+        let older = snapshots.write(&first, &shown(&picture, None)).unwrap();
+        snapshots.write(&second, &shown(&picture, None)).unwrap();
+        snapshots.write(&second, &shown(&picture, None)).unwrap();
         assert!(older.exists());
     }
 
@@ -198,7 +223,7 @@ mod tests {
     fn one_that_is_larger_than_the_cap_is_written_alone() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = snapshots(dir.path(), 1, vec![]);
-        let paths = [1, 2].map(|second| snapshots.write(&id(second), &frame(40, [9; 3]), None).unwrap());
+        let paths = [1, 2].map(|second| snapshots.write(&id(second), &shown(&frame(40, [9; 3]), None)).unwrap());
         assert!(!paths[0].exists() && paths[1].exists());
     }
 }

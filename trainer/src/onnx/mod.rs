@@ -1,5 +1,5 @@
 //! Writes the encoder as ONNX, in f32 and in int8: one input `image`, f32 \[1, channels, height, width\], one output
-//! `embedding`, f32 \[1, d\], a unit vector.
+//! `embedding`, f32 \[P, d\], a unit vector for the image (P = 1) or for each of its places.
 
 mod graph;
 mod proto;

@@ -26,7 +26,7 @@ pub(super) fn cards(data: &ReportData) -> Option<Markup> {
             @for (title, about, cards) in groups.iter().filter(|(_, _, cards)| !cards.is_empty()) {
                 div class="group" {
                     h3 { (title) }
-                    p { (about) " Left the image, then the nearest prototype, then the reconstruction." }
+                    p { (about) " Left the image, then where it is not normal (if the model says that), the nearest prototype, and the reconstruction." }
                 }
                 div class="cards" { @for c in cards { (card(c, threshold)) } }
             }
@@ -47,6 +47,7 @@ fn card(card: &Card, threshold: Option<f32>) -> Markup {
         article class={ "card " (class) } {
             div class="pictures" {
                 (picture(&card.image, "image", &card.name))
+                @if let Some(heat) = &card.heat { (picture(heat, "heat", &card.name)) }
                 (picture(&card.prototype, "prototype", &card.prototype_name))
                 (picture(&card.reconstruction, "reconstruction", &format!("reconstruction of {}", card.name)))
             }

@@ -1,6 +1,6 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
-use crate::harness::trained::{Run, edge, unet};
+use crate::harness::trained::{Run, edge, patches, unet};
 use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
 use salad_shared::bundle::Bundle;
@@ -70,6 +70,11 @@ fn trainer_and_edge_agree_on_unet() {
     check_parity(unet());
 }
 
+#[test]
+fn trainer_and_edge_agree_on_patches() {
+    check_parity(patches());
+}
+
 /// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
 fn check_onnx(run: &Run) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -99,8 +104,10 @@ fn check_onnx(run: &Run) {
         let reference: Vec<f32> =
             std::fs::read(&out).unwrap().chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
         let mut encoder = Encoder::new(&bundle, form).unwrap();
-        for (image, reference) in images.iter().zip(reference.chunks(bundle.bank.rows().ncols())) {
-            let z = encoder.encode(image).unwrap();
+        let encoded: Vec<f32> = images.iter().flat_map(|image| encoder.encode(image).unwrap()).collect();
+        assert_eq!(encoded.len(), reference.len());
+        let dim = bundle.bank.rows().ncols();
+        for (z, reference) in encoded.chunks(dim).zip(reference.chunks(dim)) {
             let cosine: f32 = z.iter().zip(reference).map(|(a, b)| a * b).sum();
             assert!(cosine >= COSINE, "{form}: cosine {cosine}");
         }
@@ -115,6 +122,11 @@ fn onnxruntime_agrees_with_tract_on_edge() {
 #[test]
 fn onnxruntime_agrees_with_tract_on_unet() {
     check_onnx(unet());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_patches() {
+    check_onnx(patches());
 }
 
 #[test]

@@ -33,6 +33,15 @@ pub fn unet() -> &'static Run {
     })
 }
 
+/// A small `edge` network with an embedding for each of 8 x 8 places.
+pub fn patches() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let sets = ["network.widths=[16,32,48]", "network.embedding_dim=32", "train.learning_rate=0.001"];
+        train("edge", &[&sets[..], &["network.patch.stride=8", "network.patch.receptive_field=24"]].concat())
+    })
+}
+
 /// Trains a network for a few epochs.
 fn train(network: &str, sets: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError};
 use salad_shared::bank::Bank;
 use salad_shared::manifest::Form;
-use salad_shared::patch::{HeatMap, PatchGrid, score_image};
+use salad_shared::patch::{HeatMap, HeatScale, PatchGrid, score_image};
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::ScoreSpec;
 use serde::Serialize;
@@ -50,6 +50,7 @@ pub struct Summary {
 pub struct Pipeline<'s, 'o> {
     scorer: Scorer,
     form: Form,
+    heat_scale: Option<HeatScale>,
     decision: Decision,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
@@ -70,6 +71,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         Ok(Pipeline {
             scorer: model.scorer()?,
             form: model.form,
+            heat_scale: model.heat_scale,
             decision,
             sinks,
             frame_lines,
@@ -144,10 +146,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let (Some(open), Some(peak)) = (&self.open, &mut self.peak) else { return };
         if peak.snapshot.is_none() {
             peak.snapshot = {
-                let threshold = self.decision.params().threshold;
                 let shown = Shown {
                     frame: &peak.frame,
-                    heat: peak.heat.as_ref().map(|heat| (heat, threshold)),
+                    heat: peak.heat.as_ref().zip(self.heat_scale),
                     prototype: peak.nearest.first().map(|n| n.index),
                 };
                 self.sinks.picture(&open.id, &shown)

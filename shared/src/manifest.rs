@@ -1,6 +1,6 @@
 //! What a bundle says about itself: `manifest.json`, versioned. Unknown keys are refused.
 
-use crate::patch::PatchGrid;
+use crate::patch::{HeatScale, PatchGrid};
 use crate::preprocess::InputSpec;
 use crate::score::ScoreSpec;
 use crate::threshold::Threshold;
@@ -33,6 +33,8 @@ pub struct Manifest {
     pub score: ScoreSpec,
     /// The places that have an embedding each; `null` where the whole image has one.
     pub patches: Option<PatchGrid>,
+    /// How the places' scores are coloured, for each form; there with `patches` and only then.
+    pub heat: Option<Forms<HeatScale>>,
     /// The threshold for each form of the encoder: their scores differ slightly.
     pub thresholds: Forms<Threshold>,
     /// How closely int8 follows f32.
@@ -173,6 +175,12 @@ impl Manifest {
         self.score.check()?;
         if let Some(patches) = &self.patches {
             patches.check(&self.input).map_err(|e| format!("patches: {e}"))?;
+        }
+        if self.heat.is_some() != self.patches.is_some() {
+            return Err("heat: has to be there if patches is, and null if patches is null".into());
+        }
+        for scale in self.heat.iter().flat_map(|h| [&h.f32, &h.int8]) {
+            scale.check().map_err(|e| format!("heat: {e}"))?;
         }
         if !(1..=4096).contains(&self.encoder.embedding_dim) {
             return Err(format!("embedding_dim = {}: has to be from 1 to 4096", self.encoder.embedding_dim));

@@ -104,13 +104,6 @@ pub struct HeatMap {
     scores: Vec<f32>,
 }
 
-/// What heat is drawn in, from the threshold on: yellow, then red.
-const WARM: [f32; 3] = [255.0, 210.0, 0.0];
-const HOT: [f32; 3] = [235.0, 0.0, 20.0];
-
-/// How much of the picture the strongest heat covers.
-const OPACITY: f32 = 0.65;
-
 impl HeatMap {
     /// A map over `grid`; `scores` has one value a place, else there is none.
     pub fn new(grid: &PatchGrid, scores: Vec<f32>) -> Option<HeatMap> {
@@ -146,14 +139,15 @@ impl HeatMap {
             .collect()
     }
 
-    /// The picture with the heat over it. What lies below half the `threshold` stays as it is; from there on the colour
-    /// grows, at the threshold it is yellow, at twice the threshold and above red.
-    pub fn over(&self, frame: &Frame, threshold: f32) -> Frame {
+    /// The picture with the heat over it: nothing up to the scale's `from`, then ever stronger, yellow at `to` and red from
+    /// as far again.
+    pub fn over(&self, frame: &Frame, scale: &HeatScale) -> Frame {
         let mut out = frame.clone();
         let (width, height) = (frame.width(), frame.height());
+        let range = (scale.to - scale.from).max(f32::MIN_POSITIVE);
         for (i, score) in self.resized(width, height).into_iter().enumerate() {
-            let heat = score / threshold.max(f32::MIN_POSITIVE);
-            let cover = ((heat - 0.5) * 2.0).clamp(0.0, 1.0) * OPACITY;
+            let heat = (score - scale.from) / range;
+            let cover = heat.clamp(0.0, 1.0) * OPACITY;
             if cover > 0.0 {
                 let red = (heat - 1.0).clamp(0.0, 1.0);
                 let (x, y) = (i % width as usize, i / width as usize);
@@ -168,6 +162,40 @@ impl HeatMap {
         out
     }
 }
+
+/// Which scores of places are coloured in a heat map.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeatScale {
+    /// Below this a place is as normal places mostly are.
+    pub from: f32,
+    /// Up here normal places hardly ever are.
+    pub to: f32,
+}
+
+impl HeatScale {
+    /// From the scores of the places of normal images: one in twenty lies above `from`, one in a thousand above `to`.
+    pub fn of_normal(mut scores: Vec<f32>) -> HeatScale {
+        scores.sort_unstable_by(f32::total_cmp);
+        let quantile = |q: f64| scores.get(((scores.len().max(1) - 1) as f64 * q) as usize).copied().unwrap_or(0.0);
+        HeatScale { from: quantile(0.95), to: quantile(0.999) }
+    }
+
+    /// Says what is wrong with the numbers, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        if self.from.is_finite() && self.to.is_finite() && self.from <= self.to {
+            return Ok(());
+        }
+        Err(format!("from {} to {}: has to be two finite numbers, the first not above the second", self.from, self.to))
+    }
+}
+
+/// What heat is drawn in at `to`, and at twice as far.
+const WARM: [f32; 3] = [255.0, 210.0, 0.0];
+const HOT: [f32; 3] = [235.0, 0.0, 20.0];
+
+/// How much of the picture the strongest heat covers.
+const OPACITY: f32 = 0.65;
 
 #[cfg(test)]
 mod tests {
@@ -231,10 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn the_scale_follows_normal_places() {
+        let scale = HeatScale::of_normal((0..=1000).rev().map(|i| i as f32).collect());
+        assert_eq!(scale, HeatScale { from: 950.0, to: 999.0 });
+        assert!(scale.check().is_ok() && HeatScale::of_normal(Vec::new()).check().is_ok());
+        assert!(
+            HeatScale { from: 2.0, to: 1.0 }.check().is_err() && HeatScale { to: f32::NAN, ..scale }.check().is_err()
+        );
+    }
+
+    #[test]
     fn heat_colours_what_is_anomalous_and_leaves_the_rest() {
         let frame = Frame::new(3, 2, vec![100; 18]).unwrap();
-        let map = HeatMap::new(&GRID, vec![0.0, 0.1, 0.2, 0.4, 0.0, 0.04]).unwrap();
-        let shown = map.over(&frame, 0.1);
+        let map = HeatMap::new(&GRID, vec![0.0, 0.1, 0.15, 0.4, 0.0, 0.05]).unwrap();
+        let shown = map.over(&frame, &HeatScale { from: 0.05, to: 0.1 });
         assert_eq!(shown.pixel(0, 0), [100; 3]);
         assert_eq!(shown.pixel(2, 1), [100; 3]);
         let (warm, hot) = (shown.pixel(1, 0), shown.pixel(2, 0));

@@ -30,6 +30,7 @@ pub fn manifest(finished: &Finished) -> Manifest {
         },
         score: config.score,
         patches: finished.patches,
+        heat: finished.heat.clone(),
         thresholds: finished.thresholds.clone(),
         agreement: finished.agreement.clone(),
         provenance: Provenance {

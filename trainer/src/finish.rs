@@ -21,7 +21,7 @@ use salad_shared::bank::{Bank, FloatBank, Int8Bank};
 use salad_shared::bundle::{Bundle, Calibration};
 use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::metrics;
-use salad_shared::patch::{ImageScore, PatchGrid, score_image};
+use salad_shared::patch::{HeatScale, ImageScore, PatchGrid, score_image};
 use salad_shared::preprocess::{Frame, InputSpec};
 use salad_shared::threshold::{Threshold, calibrate};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ pub struct Finished<'a> {
     pub judged_rows: Array2<f32>,
     /// The places that have an embedding each; none for whole images.
     pub patches: Option<PatchGrid>,
+    /// How their scores are coloured in each form.
+    pub heat: Option<Forms<HeatScale>>,
     /// The prototypes.
     pub bank: FloatBank,
     /// The prototypes as the int8 encoder sees them, in int8.
@@ -158,6 +160,12 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         .map(|((name, split, kind), (f32, int8))| Scored { name, split, kind, f32: f32.score, int8: int8.score })
         .collect();
 
+    let scale = |scores: &[ImageScore]| {
+        let heat = scores[..n].iter().filter_map(|s| s.heat.as_ref());
+        HeatScale::of_normal(heat.flat_map(|h| h.scores()).copied().collect())
+    };
+    let heat = patches.map(|_| Forms { f32: scale(&scored_f32), int8: scale(&scored_int8) });
+
     // What made-up anomalies say, for whoever compares settings.
     let made_up = encode_int8(&cut_paste(&images.validation.frames, config.seed))?;
     let made_up: Vec<f32> = score_images(&bank_int8, &made_up).iter().map(|s| s.score).collect();
@@ -183,6 +191,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         train_rows: means(&train_rows, each),
         judged_rows: means(&judged_rows, each),
         patches,
+        heat,
         bank,
         bank_int8,
         sources,

@@ -120,8 +120,8 @@ fn cards(finished: &Finished, chosen: &[usize]) -> Result<Vec<Card>, TrainError>
             let scored = &finished.scored[i];
             let nearest = finished.judged[i].neighbours.first().map_or(0, |n| n.index);
             let source = finished.sources[nearest];
-            let threshold = finished.thresholds.get(Form::Int8).value;
-            let heat = finished.judged[i].heat.as_ref().map(|heat| heat.over(frame, threshold).to_jpeg(JPEG_QUALITY));
+            let heat = finished.judged[i].heat.as_ref().zip(finished.heat.as_ref());
+            let heat = heat.map(|(heat, scale)| heat.over(frame, &scale.int8).to_jpeg(JPEG_QUALITY));
             let reconstruction =
                 frame_from_input(input, reconstruction).map_err(|e| TrainError::Refused(e.to_string()))?;
             Ok(Card {

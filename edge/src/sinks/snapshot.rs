@@ -4,7 +4,7 @@
 use crate::config::SnapshotSettings;
 use crate::event::is_id;
 use salad_shared::atomic;
-use salad_shared::patch::HeatMap;
+use salad_shared::patch::{HeatMap, HeatScale};
 use salad_shared::preprocess::Frame;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ const BACKGROUND: [u8; 3] = [0; 3];
 pub struct Shown<'a> {
     /// The frame.
     pub frame: &'a Frame,
-    /// Where it is how far from normal, and the threshold, where the model says it.
-    pub heat: Option<(&'a HeatMap, f32)>,
+    /// Where it is how far from normal, and how that is coloured, where the model says it.
+    pub heat: Option<(&'a HeatMap, HeatScale)>,
     /// The nearest prototype's row.
     pub prototype: Option<usize>,
 }
@@ -62,7 +62,7 @@ impl Snapshots {
 
     fn compose(&self, shown: &Shown<'_>) -> Frame {
         let frame = shown.frame.thumbnail(MAX_SIDE);
-        let heated = shown.heat.map(|(heat, threshold)| heat.over(&frame, threshold));
+        let heated = shown.heat.map(|(heat, scale)| heat.over(&frame, &scale));
         let normal = shown.prototype.and_then(|index| self.thumbnail(index));
         let others = heated.into_iter().chain(normal);
         others.fold(frame, |picture, other| beside(&picture, &other).unwrap_or(picture))
@@ -139,6 +139,7 @@ mod tests {
     use crate::event::new_id;
     use crate::support::frame;
     use jiff::Timestamp;
+    use salad_shared::patch::PatchGrid;
 
     fn snapshots(dir: &Path, max_bytes: u64, thumbnails: Vec<Vec<u8>>) -> Snapshots {
         let settings = SnapshotSettings { dir: dir.into(), max_bytes, jpeg_quality: 95 };
@@ -151,6 +152,23 @@ mod tests {
 
     fn id(second: i64) -> String {
         new_id(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn heat_stands_between_the_frame_and_the_normal_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let grid = PatchGrid { rows: 2, columns: 2, stride: 8, receptive_field: 15, top: 1 };
+        let heat = HeatMap::new(&grid, vec![0.0, 0.0, 0.0, 1.0]).unwrap();
+        let grey = frame(40, [100; 3]);
+        let shown = Shown { frame: &grey, heat: Some((&heat, HeatScale { from: 0.1, to: 0.4 })), prototype: Some(0) };
+        let thumbnails = vec![frame(40, [0, 0, 250]).to_jpeg(95)];
+        let path = snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &shown).unwrap();
+        let picture = Frame::decode(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (40 * 3 + 2 * BAR, 40));
+        let [plain, calm, hot, normal] = [(35, 35), (50, 5), (80, 36), (110, 20)].map(|(x, y)| picture.pixel(x, y));
+        assert!(plain.iter().chain(&calm).all(|v| v.abs_diff(100) < 12), "{plain:?} {calm:?}");
+        assert!(hot[0] > 170 && hot[1] < 70, "{hot:?}");
+        assert!(normal[2] > 200 && normal[0] < 60, "{normal:?}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl std::fmt::Display for Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderInfo {
-    /// The network's name: `unet` or `edge`.
+    /// The network's name: `unet`, `edge` or `resnet18`.
     pub network: String,
     /// Length d of the embedding, 1 to 4096.
     pub embedding_dim: u32,
@@ -146,7 +146,7 @@ pub struct Provenance {
     pub dataset_sha256: String,
     /// The configuration, as TOML, every default written out.
     pub config: String,
-    /// Anything else worth keeping.
+    /// Anything else worth keeping, such as `network.init`: the weights that the encoder began with.
     pub notes: BTreeMap<String, String>,
 }
 

@@ -1,6 +1,6 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
-use crate::harness::trained::{Run, edge, patches, unet};
+use crate::harness::trained::{Run, edge, patches, resnet18, unet};
 use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
 use salad_shared::bundle::Bundle;
@@ -75,6 +75,11 @@ fn trainer_and_edge_agree_on_patches() {
     check_parity(patches());
 }
 
+#[test]
+fn trainer_and_edge_agree_on_resnet18() {
+    check_parity(resnet18());
+}
+
 /// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
 fn check_onnx(run: &Run) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -127,6 +132,11 @@ fn onnxruntime_agrees_with_tract_on_unet() {
 #[test]
 fn onnxruntime_agrees_with_tract_on_patches() {
     check_onnx(patches());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_resnet18() {
+    check_onnx(resnet18());
 }
 
 #[test]

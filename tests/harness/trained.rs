@@ -42,6 +42,15 @@ pub fn patches() -> &'static Run {
     })
 }
 
+/// A small `resnet18` network: residual blocks, a 7 x 7 kernel, padded max pooling, a mean over all places.
+pub fn resnet18() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let widths = "network.widths=[16,24,32,48]";
+        train("resnet18", &[widths, "network.stem=imagenet", "network.embedding_dim=64", "train.learning_rate=0.001"])
+    })
+}
+
 /// Trains a network for a few epochs.
 fn train(network: &str, sets: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();

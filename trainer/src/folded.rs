@@ -10,20 +10,21 @@ use salad_shared::preprocess::InputSpec;
 pub struct FoldedNet {
     /// The input.
     pub input: InputSpec,
-    /// The layers, first to last; the last is a convolution without activation.
+    /// The layers, first to last.
     pub layers: Vec<FoldedLayer>,
     /// What becomes of the last layer's map.
     pub readout: Readout,
 }
 
-/// How the last map, \[d', rows, columns\], becomes a vector or several, each of which is then scaled to unit length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the last map, \[c, rows, columns\], becomes a vector or several, each then scaled to unit length. In floats in either form:
+/// the integers of the int8 form end with that map.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Readout {
-    /// Every place has its share of the vector: d = d' x rows x columns.
+    /// Every place has its share: d = c x rows x columns. The map is that of a convolution without activation.
     Flatten,
-    /// The mean over all places (global average pooling): d = d'.
-    Mean,
-    /// A vector for each place, row by row: d = d'.
+    /// The mean over all places (global average pooling), then a linear layer: a 1 x 1 convolution without activation.
+    Pooled(FoldedConv),
+    /// A vector for each place, row by row: d = c. The map is that of a convolution without activation.
     Places {
         /// Places from top to bottom.
         rows: usize,
@@ -34,9 +35,9 @@ pub enum Readout {
 
 impl Readout {
     /// Vectors of an image.
-    pub fn vectors(self) -> usize {
+    pub fn vectors(&self) -> usize {
         match self {
-            Readout::Flatten | Readout::Mean => 1,
+            Readout::Flatten | Readout::Pooled(_) => 1,
             Readout::Places { rows, columns } => rows * columns,
         }
     }
@@ -119,17 +120,15 @@ impl FoldedLayer {
 impl FoldedNet {
     /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {
-        let (convolutions, (height, width)) = self.trace();
-        let channels = convolutions.last().map_or(0, |(conv, _)| conv.bias.len());
-        match self.readout {
-            Readout::Flatten => channels * height * width,
-            Readout::Mean | Readout::Places { .. } => channels,
-        }
+        self.trace()
+            .last()
+            .map_or(0, |(conv, (height, width))| conv.bias.len() * height * width / self.readout.vectors())
     }
 
-    /// The convolutions, first to last; of a residual block the body's before the shortcut's.
+    /// The convolutions, first to last; of a residual block the body's before the shortcut's, and the
+    /// linear layer of the readout last.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
-        self.trace().0.into_iter().map(|(conv, _)| conv)
+        self.trace().into_iter().map(|(conv, _)| conv)
     }
 
     /// Side of the square of the input that a place of the last map sees, pixels.
@@ -144,14 +143,17 @@ impl FoldedNet {
 
     /// Floating-point operations of one image's convolutions, two for each multiply-add.
     pub fn flop(&self) -> u64 {
-        self.trace().0.iter().map(|(conv, (height, width))| 2 * (conv.weight.len() * height * width) as u64).sum()
+        self.trace().iter().map(|(conv, (height, width))| 2 * (conv.weight.len() * height * width) as u64).sum()
     }
 
-    /// The convolutions with the size of their results, and the size of the last map.
-    fn trace(&self) -> (Vec<(&FoldedConv, Size)>, Size) {
+    /// The convolutions with the size of their results.
+    fn trace(&self) -> Vec<(&FoldedConv, Size)> {
         let mut convolutions = Vec::new();
-        let size = trace(&self.layers, (self.input.height as usize, self.input.width as usize), &mut convolutions);
-        (convolutions, size)
+        trace(&self.layers, (self.input.height as usize, self.input.width as usize), &mut convolutions);
+        if let Readout::Pooled(linear) = &self.readout {
+            convolutions.push((linear, (1, 1)));
+        }
+        convolutions
     }
 }
 

@@ -48,26 +48,40 @@ impl FoldedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         self.check()?;
         let _guard = tch::no_grad_guard();
-        let layers = steps(&self.layers)?;
+        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
         let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
-            push_rows(&unit_rows(&read_out(&run(&layers, x?)?, self.readout)?)?, &mut rows)?;
+            push_rows(&unit_rows(&readout.run(&run(&layers, x?)?)?)?, &mut rows)?;
         }
         matrix(rows, n * self.readout.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
-    /// be larger than its padded input, the branches of a residual block have to give results of one shape, and the last
-    /// layer has to be a convolution without activation.
+    /// be larger than its padded input, the branches of a residual block have to give results of one shape, and what is
+    /// read out has to be a convolution's without activation.
     pub fn check(&self) -> Result<(), ForwardError> {
         let size = (self.input.height as usize, self.input.width as usize);
-        check_layers(&self.layers, (self.input.channels as usize, size), &mut HashSet::new())?;
-        match self.layers.last() {
-            Some(FoldedLayer::Conv(conv)) if conv.activation == Activation::Identity => Ok(()),
-            other => Err(ForwardError::Layer {
-                layer: other.map_or("", FoldedLayer::name).to_owned(),
-                problem: "the last layer has to be a convolution without activation".into(),
-            }),
+        let mut names = HashSet::new();
+        let (channels, _) = check_layers(&self.layers, (self.input.channels as usize, size), &mut names)?;
+        let refuse = |layer: &str, problem: String| Err(ForwardError::Layer { layer: layer.to_owned(), problem });
+        match (&self.readout, self.layers.last()) {
+            (Readout::Flatten | Readout::Places { .. }, Some(FoldedLayer::Conv(conv)))
+                if conv.activation == Activation::Identity =>
+            {
+                Ok(())
+            }
+            (Readout::Flatten | Readout::Places { .. }, last) => refuse(
+                last.map_or("", FoldedLayer::name),
+                "the last layer has to be a convolution without activation".into(),
+            ),
+            (Readout::Pooled(linear), _) => {
+                let (one, none) = ((1, 1), Activation::Identity);
+                match check_conv(linear, (channels, one)) {
+                    Err(problem) => refuse(&linear.name, problem),
+                    Ok((_, size)) if size == one && linear.activation == none && names.insert(&linear.name) => Ok(()),
+                    Ok(_) => refuse(&linear.name, "has to be 1 x 1, without activation, its name not taken".into()),
+                }
+            }
         }
     }
 }
@@ -135,12 +149,31 @@ pub(crate) fn max_pool(x: &Tensor, pool: &MaxPool) -> Result<Tensor, TchError> {
     x.f_max_pool2d([pool.size as i64; 2], [pool.stride as i64; 2], [pool.padding as i64; 2], [1, 1], false)
 }
 
-/// The last map, \[n, d', rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
-pub(crate) fn read_out(x: &Tensor, readout: Readout) -> Result<Tensor, TchError> {
-    match readout {
-        Readout::Flatten => x.f_flatten(1, -1),
-        Readout::Mean => x.f_mean_dim([2_i64, 3].as_slice(), false, Kind::Float),
-        Readout::Places { .. } => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
+/// A readout made ready to run.
+pub(crate) enum FloatReadout {
+    Flatten,
+    Pooled(FloatConv),
+    Places,
+}
+
+impl FloatReadout {
+    pub(crate) fn new(readout: &Readout) -> Result<FloatReadout, TchError> {
+        match readout {
+            Readout::Flatten => Ok(FloatReadout::Flatten),
+            Readout::Pooled(linear) => FloatConv::new(linear).map(FloatReadout::Pooled),
+            Readout::Places { .. } => Ok(FloatReadout::Places),
+        }
+    }
+
+    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
+    pub(crate) fn run(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            FloatReadout::Flatten => x.f_flatten(1, -1),
+            FloatReadout::Places => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
+            FloatReadout::Pooled(linear) => {
+                linear.pre_activation(&x.f_mean_dim([2_i64, 3].as_slice(), true, Kind::Float)?)?.f_flatten(1, -1)
+            }
+        }
     }
 }
 

@@ -59,8 +59,8 @@ impl Model {
             let z = no_grad(|| to_rows(&self.net.encode(&self.images(chunk), false)));
             rows.extend(to_floats(&z)?);
         }
-        let vectors = frames.len() * self.net.readout().vectors();
-        let dim = if vectors == 0 { 0 } else { rows.len() / vectors };
+        let vectors = frames.len() * self.net.places().map_or(1, |[rows, columns]| rows * columns);
+        let dim = rows.len().checked_div(vectors).unwrap_or(0);
         Array2::from_shape_vec((vectors, dim), rows).map_err(|e| TchError::Shape(e.to_string()))
     }
 

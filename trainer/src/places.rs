@@ -5,7 +5,6 @@
 //! drawn once, have a row in it; the others are learned by being alike.
 
 use crate::augment::ToView;
-use crate::folded::Readout;
 use crate::loader::Batch;
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -21,9 +20,10 @@ pub struct Places {
 }
 
 impl Places {
-    /// `each` places of each of `images` images, drawn from `seed`; a whole image has one whatever `each` says.
-    pub fn new(readout: Readout, images: usize, each: usize, seed: u64) -> Places {
-        let Readout::Places { rows, columns } = readout else { return Places { each: 1, chosen: None } };
+    /// `each` of the `grid`'s rows x columns places of each of `images` images, drawn from `seed`; without a grid an image is
+    /// one place, whatever `each` says.
+    pub fn new(grid: Option<[usize; 2]>, images: usize, each: usize, seed: u64) -> Places {
+        let Some([rows, columns]) = grid else { return Places { each: 1, chosen: None } };
         let each = each.min(rows * columns);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let middle = |at: usize, count: usize| (2 * at + 1) as f32 / count as f32 - 1.0;
@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
     use tch::{Device, Kind};
 
-    const GRID: Readout = Readout::Places { rows: 4, columns: 4 };
+    const GRID: Option<[usize; 2]> = Some([4, 4]);
 
     #[test]
     fn a_place_is_found_again_wherever_a_view_has_moved_it() {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(places.chosen, Places::new(GRID, 5, 3, 1).chosen);
         assert_ne!(places.chosen, Places::new(GRID, 5, 3, 2).chosen);
         assert_eq!(Places::new(GRID, 5, 99, 1).each(), 16);
-        let whole = Places::new(Readout::Flatten, 5, 3, 1);
+        let whole = Places::new(None, 5, 3, 1);
         assert_eq!((whole.each(), whole.own(&batch)), (1, vec![3, 1]));
         let map = Tensor::randn([2, 7, 1, 1], (Kind::Float, Device::Cpu));
         assert_eq!(whole.take(&map, &batch), map.view([1, 2, 7]));

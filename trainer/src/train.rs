@@ -131,7 +131,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     check_validation(images.validation.items.len(), &config.data.root)?;
 
     let each = config.network.patch.as_ref().map_or(1, |p| p.bank_places);
-    let places = Places::new(model.net.readout(), n, each, config.seed);
+    let places = Places::new(model.net.places(), n, each, config.seed);
     let mut bank = match config.train.bank_start {
         BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
         BankStart::Encode => MemoryBank::from_rows(&encode_bank(&model, &images.train.frames, &places)),

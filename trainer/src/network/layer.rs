@@ -121,8 +121,7 @@ impl Layer {
         }
     }
 
-    /// The layer as inference sees it; of an encoder's layers only, and of [`Layer::Mean`] not, which is how a net is read
-    /// out.
+    /// The layer as inference sees it; of an encoder's layers only.
     pub(super) fn fold(&self) -> Result<FoldedLayer, TchError> {
         match self {
             Layer::MaxPool(pool) => Ok(FoldedLayer::MaxPool(pool.clone())),
@@ -131,21 +130,24 @@ impl Layer {
                 let (body, shortcut) = (fold(body)?, fold(shortcut)?);
                 Ok(FoldedLayer::Residual(FoldedResidual { name: name.clone(), body, shortcut }))
             }
-            Layer::Conv { name, shape, conv, norm, activation } => {
-                let (weight, bias) = fold_norm(conv, norm.as_ref())?;
-                Ok(FoldedLayer::Conv(FoldedConv {
-                    name: name.clone(),
-                    weight,
-                    bias,
-                    stride: shape.stride as usize,
-                    padding: shape.padding as usize,
-                    activation: *activation,
-                }))
-            }
-            Layer::Mean | Layer::Grow { .. } | Layer::Upsample | Layer::Tanh => {
-                Err(TchError::Kind("this layer has no folded form of its own".to_owned()))
-            }
+            _ => self.fold_conv().map(FoldedLayer::Conv),
         }
+    }
+
+    /// As [`fold`](Layer::fold), of a convolution only.
+    pub(super) fn fold_conv(&self) -> Result<FoldedConv, TchError> {
+        let Layer::Conv { name, shape, conv, norm, activation } = self else {
+            return Err(TchError::Kind("this layer has no folded form".to_owned()));
+        };
+        let (weight, bias) = fold_norm(conv, norm.as_ref())?;
+        Ok(FoldedConv {
+            name: name.clone(),
+            weight,
+            bias,
+            stride: shape.stride as usize,
+            padding: shape.padding as usize,
+            activation: *activation,
+        })
     }
 }
 

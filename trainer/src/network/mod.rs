@@ -238,7 +238,7 @@ pub struct Autoencoder {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     input: InputSpec,
-    readout: Readout,
+    places: Option<[usize; 2]>,
 }
 
 impl Autoencoder {
@@ -255,24 +255,17 @@ impl Autoencoder {
                 resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels)
             }
         };
-        let readout = match &config.patch {
-            Some(patch) => Readout::Places {
-                rows: (input.height / patch.stride) as usize,
-                columns: (input.width / patch.stride) as usize,
-            },
-            None if encoder.iter().any(|l| matches!(l, Layer::Mean)) => Readout::Mean,
-            None => Readout::Flatten,
-        };
-        Autoencoder { encoder, decoder, input: input.clone(), readout }
+        let places = config.patch.as_ref().map(|p| [input.height, input.width].map(|side| (side / p.stride) as usize));
+        Autoencoder { encoder, decoder, input: input.clone(), places }
     }
 
     /// Unit embeddings \[b, d, rows, columns\] of images \[b, channels, height, width\] in -1..=1, one a place; whole
     /// images have one place. `train` uses the batch's statistics in batch norm and updates the running ones.
     pub fn encode(&self, images: &Tensor, train: bool) -> Tensor {
         let map = layer::chain(&self.encoder, images, train);
-        let features = match self.readout {
-            Readout::Places { .. } => map,
-            Readout::Flatten | Readout::Mean => map.flatten(1, -1).unsqueeze(-1).unsqueeze(-1),
+        let features = match self.places {
+            Some(_) => map,
+            None => map.flatten(1, -1).unsqueeze(-1).unsqueeze(-1),
         };
         let norm = features.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
         features / norm
@@ -283,18 +276,20 @@ impl Autoencoder {
         layer::chain(&self.decoder, z, train)
     }
 
-    /// How the last map is read out.
-    pub fn readout(&self) -> Readout {
-        self.readout
+    /// Rows and columns of the places that have an embedding each; none for whole images.
+    pub fn places(&self) -> Option<[usize; 2]> {
+        self.places
     }
 
     /// The encoder as inference sees it, batch norm folded in.
     pub fn fold(&self) -> Result<FoldedNet, tch::TchError> {
-        // The mean over all places comes last there: it and the linear layer after it commute, and in this order the mean
-        // is one of floats, in which the rounding of the last integers averages out.
-        let layers = self.encoder.iter().filter(|l| !matches!(l, Layer::Mean));
-        let layers = layers.map(Layer::fold).collect::<Result<_, _>>()?;
-        Ok(FoldedNet { input: self.input.clone(), layers, readout: self.readout })
+        let fold = |layers: &[Layer]| layers.iter().map(Layer::fold).collect::<Result<Vec<_>, _>>();
+        let (layers, readout) = match (&self.encoder[..], self.places) {
+            (layers, Some([rows, columns])) => (fold(layers)?, Readout::Places { rows, columns }),
+            ([layers @ .., Layer::Mean, linear], None) => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
+            (layers, None) => (fold(layers)?, Readout::Flatten),
+        };
+        Ok(FoldedNet { input: self.input.clone(), layers, readout })
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn layers(
         }
     }
     encoder.push(Layer::Mean);
-    encoder.push(Layer::conv_plain_norm(&path, "embed", Shape::same(inputs, dim, 1, 1)));
+    encoder.push(Layer::conv(&path, "embed", Shape::same(inputs, dim, 1, 1)));
     (encoder, decoder(&(root / "decoder"), stem, widths, dim, side, channels))
 }
 

@@ -3,7 +3,6 @@
 
 pub(crate) use super::proto::AttributeProto as Attribute;
 use super::proto::*;
-use crate::folded::Readout;
 use prost::Message;
 use salad_shared::preprocess::InputSpec;
 
@@ -58,20 +57,8 @@ impl Chain {
         self.constant(name, dims, INT32, values.into_iter().flat_map(i32::to_le_bytes).collect());
     }
 
-    /// Reads the newest value out to \[vectors, d\], scales each to unit length, calls it `embedding` and gives the file's bytes.
-    pub(crate) fn finish(mut self, readout: Readout, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
-        let batch_axes = match readout {
-            Readout::Flatten => 1,
-            Readout::Mean => {
-                self.node("mean", "GlobalAveragePool", &[], vec![]);
-                1
-            }
-            Readout::Places { .. } => {
-                self.node("places", "Transpose", &[], vec![ints("perm", &[0, 2, 3, 1])]);
-                3
-            }
-        };
-        self.node("flatten", "Flatten", &[], vec![int("axis", batch_axes)]);
+    /// Scales the newest value, \[vectors, d\], to vectors of unit length, calls it `embedding` and gives the file's bytes.
+    pub(crate) fn finish(mut self, vectors: usize, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
         let flat = self.value.clone();
         self.node("length", "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
         self.floats("min_norm", &[], [min_norm]);
@@ -81,7 +68,7 @@ impl Chain {
         if let Some(last) = self.graph.node.last_mut() {
             last.output = vec!["embedding".into()];
         }
-        self.graph.output.push(value_info("embedding", &[readout.vectors() as i64, embedding_dim as i64]));
+        self.graph.output.push(value_info("embedding", &[vectors as i64, embedding_dim as i64]));
         let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         let property = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
         ModelProto {

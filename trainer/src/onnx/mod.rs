@@ -4,7 +4,7 @@
 mod graph;
 mod proto;
 
-use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, MaxPool};
+use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, MaxPool, Readout};
 use crate::forward::MIN_NORM;
 use crate::quantize::{QuantizedConv, QuantizedLayer, QuantizedNet};
 use graph::{Chain, float, int, ints};
@@ -13,7 +13,8 @@ use graph::{Chain, float, int, ints};
 pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
     float_layers(&mut chain, &net.layers);
-    chain.finish(net.readout, net.embedding_dim(), MIN_NORM)
+    read_out(&mut chain, &net.readout);
+    chain.finish(net.readout.vectors(), net.embedding_dim(), MIN_NORM)
 }
 
 /// The int8 form: the image is quantized once, then QLinearConv with symmetric int8 values and scalar zero points of 0,
@@ -27,7 +28,8 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     chain.node("image.quantize", "QuantizeLinear", &[scale, "zero"], vec![]);
     let scale = integer_layers(&mut chain, &net.layers, scale);
     chain.node("dequantize", "DequantizeLinear", &[&scale, "zero"], vec![]);
-    chain.finish(net.readout, net.embedding_dim, MIN_NORM)
+    read_out(&mut chain, &net.readout);
+    chain.finish(net.readout.vectors(), net.embedding_dim, MIN_NORM)
 }
 
 fn float_layers(chain: &mut Chain, layers: &[FoldedLayer]) {
@@ -122,6 +124,19 @@ fn convolution_attributes(shape: &[usize], stride: usize, padding: usize) -> Vec
         ints("dilations", &[1, 1]),
         int("group", 1),
     ]
+}
+
+fn read_out(chain: &mut Chain, readout: &Readout) {
+    if let Readout::Pooled(linear) = readout {
+        chain.node("mean", "GlobalAveragePool", &[], vec![]);
+        convolution(chain, linear);
+    }
+    let mut batch_axes = 1;
+    if let Readout::Places { .. } = readout {
+        chain.node("places", "Transpose", &[], vec![ints("perm", &[0, 2, 3, 1])]);
+        batch_axes = 3;
+    }
+    chain.node("flatten", "Flatten", &[], vec![int("axis", batch_axes)]);
 }
 
 fn max_pool(chain: &mut Chain, pool: &MaxPool) {

@@ -129,15 +129,12 @@ mod tests {
         let shortcut = vec![FoldedLayer::Conv(conv("shortcut", 8, 8, 1, Activation::Identity))];
         for shortcut in [Vec::new(), shortcut] {
             let residual = FoldedResidual { name: "block".into(), body: body.clone(), shortcut };
-            let before = net(
-                vec![
-                    FoldedLayer::Conv(conv("stem0", 8, 3, 3, Activation::Relu)),
-                    FoldedLayer::Conv(conv("stem1", 8, 8, 3, Activation::Relu)),
-                    FoldedLayer::Residual(residual),
-                    FoldedLayer::Conv(conv("embed", 5, 8, 1, Activation::Identity)),
-                ],
-                Readout::Mean,
-            );
+            let layers = vec![
+                FoldedLayer::Conv(conv("stem0", 8, 3, 3, Activation::Relu)),
+                FoldedLayer::Conv(conv("stem1", 8, 8, 3, Activation::Relu)),
+                FoldedLayer::Residual(residual),
+            ];
+            let before = net(layers, Readout::Pooled(conv("embed", 5, 8, 1, Activation::Identity)));
             let after = equalised(&before);
             let at = |net: &FoldedNet, name: &str| net.convolutions().find(|c| c.name == name).unwrap().clone();
             for (first, second) in [("stem0", "stem1"), ("body0", "body1")] {

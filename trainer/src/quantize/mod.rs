@@ -84,7 +84,7 @@ pub fn quantize(
         input_scale: INPUT_SCALE,
         embedding_dim: net.embedding_dim(),
         layers,
-        readout: net.readout,
+        readout: net.readout.clone(),
         options: *options,
     })
 }

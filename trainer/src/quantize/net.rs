@@ -16,7 +16,7 @@ pub struct QuantizedNet {
     pub embedding_dim: usize,
     /// The layers, first to last, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
     pub layers: Vec<QuantizedLayer>,
-    /// What becomes of the last layer's map, in floats.
+    /// What becomes of the last layer's map, in floats as in the [`FoldedNet`](crate::folded::FoldedNet).
     pub readout: Readout,
     /// How it was made.
     pub options: QuantizeOptions,
@@ -152,7 +152,7 @@ impl fmt::Display for QuantizeOptions {
 }
 
 impl QuantizedNet {
-    /// The convolutions, first to last; of a residual block the body's before the shortcut's.
+    /// The convolutions in integers, first to last; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
         let mut found = Vec::new();
         collect(&self.layers, &mut found);
@@ -161,7 +161,12 @@ impl QuantizedNet {
 
     /// The scale of the last layer's result.
     pub fn output_scale(&self) -> f32 {
-        self.convolutions().last().map_or(self.input_scale, |c| c.output_scale)
+        let scale = |layer: &QuantizedLayer| match layer {
+            QuantizedLayer::Conv(conv) => Some(conv.output_scale),
+            QuantizedLayer::Residual(residual) => Some(residual.output_scale),
+            QuantizedLayer::MaxPool(_) => None,
+        };
+        self.layers.iter().rev().find_map(scale).unwrap_or(self.input_scale)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual};
 use crate::folded::{Activation, MaxPool};
-use crate::forward::{ForwardError, batches, matrix, max_pool, push_rows, read_out, tensor4, unit_rows};
+use crate::forward::{FloatReadout, ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
 use ndarray::Array2;
 use tch::{Kind, TchError, Tensor};
 
@@ -15,12 +15,12 @@ impl QuantizedNet {
     /// network computes them. On the CPU, in batches.
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
-        let layers = steps(&self.layers)?;
+        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
         let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let x = run(&layers, quantize_linear(&x?, self.input_scale)?)?;
             let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
-            push_rows(&unit_rows(&read_out(&dequantized, self.readout)?)?, &mut rows)?;
+            push_rows(&unit_rows(&readout.run(&dequantized)?)?, &mut rows)?;
         }
         matrix(rows, n * self.readout.vectors(), self.embedding_dim)
     }

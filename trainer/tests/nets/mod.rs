@@ -46,7 +46,8 @@ pub fn resnet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
         net.block(width, 1);
     }
     net.conv(d, 1, 1, 0, Activation::Identity);
-    FoldedNet { input: net.input, layers: net.layers, readout: Readout::Mean }
+    let Some(FoldedLayer::Conv(linear)) = net.layers.pop() else { unreachable!() };
+    FoldedNet { input: net.input, layers: net.layers, readout: Readout::Pooled(linear) }
 }
 
 /// n images of bytes scaled to -1..=1: noise of several grain sizes, so that neighbouring pixels are alike.

@@ -72,7 +72,7 @@ fn trainer_and_edge_agree_on_unet() {
 
 #[test]
 fn trainer_and_edge_agree_on_patches() {
-    check_parity(patches());
+    check_parity(patches(), CLOSE);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn data_that_is_not_there() {
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     refuse("salad-trainer", &train_args(text(&empty), text(&out)), &["empty", "image"]);
-    refuse("salad-trainer", &["train"], &["data.root"]);
+    refuse("salad-trainer", &["train", "--out", text(&out)], &["data.root"]);
 }
 
 #[test]
@@ -131,8 +131,24 @@ fn recipes_with_faults() {
     assert_eq!(missing.stderr.matches("os error").count(), 1, "{}", missing.stderr);
     refuse("salad-trainer", &["train", "data", "--set", "seed"], &["KEY=VALUE"]);
     refuse("salad-trainer", &["train", "data", "--device", "gpu"], &["train.device"]);
+    refuse(
+        "salad-trainer",
+        &["train", "data", "--init", "w.safetensors"],
+        &["network.init", "w.safetensors", "resnet18"],
+    );
     refuse("salad-trainer", &["evaluate", text(dir.path())], &["checkpoint.json"]);
     assert_eq!(listing(dir.path()), ["recipe.toml"]);
+}
+
+#[test]
+fn weights_to_begin_with_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, weights) = (dir.path().join("run"), dir.path().join("weights.pth"));
+    let args =
+        ["train", "data", "--out", text(&out), "--network", "resnet18", "--size", "64", "--init", text(&weights)];
+    refuse("salad-trainer", &args, &["weights.pth", "No such file"]);
+    std::fs::write(&weights, b"PK\x03\x04 a pickle in a zip file").unwrap();
+    refuse("salad-trainer", &args, &["weights.pth: is not a whole safetensors file", "save_file"]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub fn manifest(finished: &Finished) -> Manifest {
             method: finished.condensed_by.clone(),
         },
         score: config.score,
+        patches: finished.patches,
+        heat: finished.heat.clone(),
         thresholds: finished.thresholds.clone(),
         agreement: finished.agreement.clone(),
         provenance: Provenance {
@@ -37,9 +39,14 @@ pub fn manifest(finished: &Finished) -> Manifest {
             seed: config.seed,
             dataset_sha256: trained.images.sha256.clone(),
             config: config.to_toml(),
-            notes: BTreeMap::new(),
+            notes: notes(finished),
         },
     }
+}
+
+fn notes(finished: &Finished) -> BTreeMap<String, String> {
+    let weights = finished.trained.history.initial_weights.iter();
+    weights.map(|w| ("network.init".to_owned(), format!("{}, SHA-256 {}", w.file, w.sha256))).collect()
 }
 
 /// The model card of a finished run, Markdown.
@@ -62,6 +69,10 @@ pub fn model_card(finished: &Finished) -> String {
         encoder.flop as f64 / 1e9,
         encoder.embedding_dim
     );
+    if let Some(weights) = &finished.trained.history.initial_weights {
+        let _ =
+            writeln!(card, "- The encoder began with the weights of `{}`, SHA-256 {}.", weights.file, weights.sha256);
+    }
     let _ = writeln!(
         card,
         "- Memory: {} prototypes of {} training images ({}); {} validation images.",

@@ -121,7 +121,8 @@ pub fn load(folder: &Path) -> Result<Option<Saved>, CheckpointError> {
     Ok(Some((state, tensors)))
 }
 
-fn to_safetensors(tensors: &Named) -> Result<Vec<u8>, String> {
+/// Tensors as the bytes of a safetensors file; f32 and i64 only.
+pub(crate) fn to_safetensors(tensors: &Named) -> Result<Vec<u8>, String> {
     let mut data = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();

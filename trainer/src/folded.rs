@@ -4,14 +4,43 @@
 use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 
-/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which is then flattened
-/// and scaled to unit length.
+/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which becomes a vector
+/// of unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
     pub input: InputSpec,
-    /// The layers, first to last; the last is a convolution without activation.
+    /// The layers, first to last.
     pub layers: Vec<FoldedLayer>,
+    /// What becomes of the last layer's map.
+    pub readout: Readout,
+}
+
+/// How the last map, \[c, rows, columns\], becomes a vector or several, each then scaled to unit length. In floats in either form:
+/// the integers of the int8 form end with that map.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Readout {
+    /// Every place has its share: d = c x rows x columns. The map is that of a convolution without activation.
+    Flatten,
+    /// The mean over all places (global average pooling), then a linear layer: a 1 x 1 convolution without activation.
+    Pooled(FoldedConv),
+    /// A vector for each place, row by row: d = c. The map is that of a convolution without activation.
+    Places {
+        /// Places from top to bottom.
+        rows: usize,
+        /// Places from left to right.
+        columns: usize,
+    },
+}
+
+impl Readout {
+    /// Vectors of an image.
+    pub fn vectors(&self) -> usize {
+        match self {
+            Readout::Flatten | Readout::Pooled(_) => 1,
+            Readout::Places { rows, columns } => rows * columns,
+        }
+    }
 }
 
 /// One layer of a [`FoldedNet`].
@@ -19,13 +48,10 @@ pub struct FoldedNet {
 pub enum FoldedLayer {
     /// A convolution with its activation.
     Conv(FoldedConv),
-    /// Max pooling over size x size windows, stride = size, no padding.
-    MaxPool {
-        /// Unique in the net.
-        name: String,
-        /// Window and stride.
-        size: usize,
-    },
+    /// Max pooling.
+    MaxPool(MaxPool),
+    /// Two branches, added.
+    Residual(FoldedResidual),
 }
 
 /// A convolution, square kernel, batch norm folded in.
@@ -45,6 +71,30 @@ pub struct FoldedConv {
     pub activation: Activation,
 }
 
+/// Max pooling over size x size windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaxPool {
+    /// Unique in the net.
+    pub name: String,
+    /// The window's side.
+    pub size: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// On all four sides, at most half the window's; what lies there is never the maximum.
+    pub padding: usize,
+}
+
+/// ReLU(body(x) + shortcut(x)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldedResidual {
+    /// Unique in the net.
+    pub name: String,
+    /// One branch.
+    pub body: Vec<FoldedLayer>,
+    /// The other; empty where it is x itself.
+    pub shortcut: Vec<FoldedLayer>,
+}
+
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
@@ -61,24 +111,29 @@ impl FoldedLayer {
     pub fn name(&self) -> &str {
         match self {
             FoldedLayer::Conv(conv) => &conv.name,
-            FoldedLayer::MaxPool { name, .. } => name,
+            FoldedLayer::MaxPool(pool) => &pool.name,
+            FoldedLayer::Residual(residual) => &residual.name,
         }
     }
 }
 
 impl FoldedNet {
-    /// Length d of the embedding: channels x rows x columns of the last layer's result.
+    /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {
-        let (height, width) = self.sizes().last().unwrap_or((0, 0));
-        self.convolutions().last().map_or(0, |c| c.bias.len()) * height * width
+        self.trace()
+            .last()
+            .map_or(0, |(conv, (height, width))| conv.bias.len() * height * width / self.readout.vectors())
     }
 
-    /// The convolutions, first to last.
+    /// The convolutions, first to last; of a residual block the body's before the shortcut's, and the
+    /// linear layer of the readout last.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
-        self.layers.iter().filter_map(|l| match l {
-            FoldedLayer::Conv(c) => Some(c),
-            FoldedLayer::MaxPool { .. } => None,
-        })
+        self.trace().into_iter().map(|(conv, _)| conv)
+    }
+
+    /// Side of the square of the input that a place of the last map sees, pixels.
+    pub fn receptive_field(&self) -> usize {
+        field(&self.layers, (1, 1)).0
     }
 
     /// Weights and biases.
@@ -86,29 +141,75 @@ impl FoldedNet {
         self.convolutions().map(|c| (c.weight.len() + c.bias.len()) as u64).sum()
     }
 
-    /// Floating-point operations of one image, two for each multiply-add.
+    /// Floating-point operations of one image's convolutions, two for each multiply-add.
     pub fn flop(&self) -> u64 {
-        let cost = |(layer, (height, width)): (&FoldedLayer, (usize, usize))| match layer {
-            FoldedLayer::MaxPool { .. } => 0,
-            FoldedLayer::Conv(c) => 2 * (c.weight.len() * height * width) as u64,
-        };
-        self.layers.iter().zip(self.sizes()).map(cost).sum()
+        self.trace().iter().map(|(conv, (height, width))| 2 * (conv.weight.len() * height * width) as u64).sum()
     }
 
-    /// Rows and columns of each layer's result.
-    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
-        let input = (self.input.height as usize, self.input.width as usize);
-        self.layers.iter().scan(input, |size, layer| {
-            let step = |side: usize, kernel: usize| match layer {
-                FoldedLayer::MaxPool { size, .. } => side / size.max(&1),
-                FoldedLayer::Conv(c) => (side + 2 * c.padding).saturating_sub(kernel) / c.stride.max(1) + 1,
-            };
-            let (kernel_height, kernel_width) = match layer {
-                FoldedLayer::MaxPool { .. } => (1, 1),
-                FoldedLayer::Conv(c) => (c.weight.dim().2, c.weight.dim().3),
-            };
-            *size = (step(size.0, kernel_height), step(size.1, kernel_width));
-            Some(*size)
-        })
+    /// The convolutions with the size of their results.
+    fn trace(&self) -> Vec<(&FoldedConv, Size)> {
+        let mut convolutions = Vec::new();
+        trace(&self.layers, (self.input.height as usize, self.input.width as usize), &mut convolutions);
+        if let Readout::Pooled(linear) = &self.readout {
+            convolutions.push((linear, (1, 1)));
+        }
+        convolutions
     }
+}
+
+impl FoldedConv {
+    /// The size of the result for an input of `size`.
+    pub(crate) fn result_size(&self, size: Size) -> Size {
+        let (.., kernel_height, kernel_width) = self.weight.dim();
+        let side = |side, kernel| places(side, kernel, self.stride, self.padding);
+        (side(size.0, kernel_height), side(size.1, kernel_width))
+    }
+}
+
+impl MaxPool {
+    /// The size of the result for an input of `size`.
+    pub(crate) fn result_size(&self, size: Size) -> Size {
+        let side = |side| places(side, self.size, self.stride, self.padding);
+        (side(size.0), side(size.1))
+    }
+}
+
+/// Rows and columns of a map.
+pub(crate) type Size = (usize, usize);
+
+/// How many places a window takes along a side.
+fn places(side: usize, window: usize, stride: usize, padding: usize) -> usize {
+    (side + 2 * padding).saturating_sub(window) / stride.max(1) + 1
+}
+
+/// The side of what a place sees, and how far apart places are, in pixels of the input, after `layers`.
+fn field(layers: &[FoldedLayer], before: (usize, usize)) -> (usize, usize) {
+    layers.iter().fold(before, |(field_before, apart), layer| {
+        let (window, stride) = match layer {
+            FoldedLayer::Conv(conv) => (conv.weight.dim().2, conv.stride),
+            FoldedLayer::MaxPool(pool) => (pool.size, pool.stride),
+            FoldedLayer::Residual(residual) => {
+                let [body, shortcut] = [&residual.body, &residual.shortcut].map(|b| field(b, (field_before, apart)));
+                return body.max(shortcut);
+            }
+        };
+        (field_before + window.saturating_sub(1) * apart, apart * stride)
+    })
+}
+
+/// Follows a map of `size` through `layers`; adds their convolutions, and gives the size of the result.
+fn trace<'a>(layers: &'a [FoldedLayer], size: Size, convolutions: &mut Vec<(&'a FoldedConv, Size)>) -> Size {
+    layers.iter().fold(size, |size, layer| match layer {
+        FoldedLayer::Conv(conv) => {
+            let size = conv.result_size(size);
+            convolutions.push((conv, size));
+            size
+        }
+        FoldedLayer::MaxPool(pool) => pool.result_size(size),
+        FoldedLayer::Residual(residual) => {
+            let result = trace(&residual.body, size, convolutions);
+            trace(&residual.shortcut, size, convolutions);
+            result
+        }
+    })
 }

@@ -1,6 +1,6 @@
 //! The folded encoder run with libtorch, and the layer steps that the integer simulation shares with it.
 
-use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
+use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, MaxPool, Readout, Size};
 use ndarray::Array2;
 use salad_shared::preprocess::InputSpec;
 use std::collections::HashSet;
@@ -48,78 +48,40 @@ impl FoldedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         self.check()?;
         let _guard = tch::no_grad_guard();
-        let layers = self
-            .layers
-            .iter()
-            .map(|layer| match layer {
-                FoldedLayer::Conv(conv) => Ok(Step::Conv(FloatConv::new(conv)?)),
-                FoldedLayer::MaxPool { size, .. } => Ok(Step::MaxPool(*size)),
-            })
-            .collect::<Result<Vec<_>, ForwardError>>()?;
-        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
+        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
-            let mut x = x?;
-            for layer in &layers {
-                x = match layer {
-                    Step::Conv(conv) => activate(&conv.pre_activation(&x)?, conv.activation)?,
-                    Step::MaxPool(size) => max_pool(&x, *size)?,
-                };
-            }
-            push_rows(&unit_rows(&x.f_flatten(1, -1)?)?, &mut rows)?;
+            push_rows(&unit_rows(&readout.run(&run(&layers, x?)?)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim())
+        matrix(rows, n * self.readout.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
-    /// be larger than its padded input, and the last layer has to be a convolution without activation.
+    /// be larger than its padded input, the branches of a residual block have to give results of one shape, and what is
+    /// read out has to be a convolution's without activation.
     pub fn check(&self) -> Result<(), ForwardError> {
-        let mut shape = (self.input.channels as usize, self.input.height as usize, self.input.width as usize);
+        let size = (self.input.height as usize, self.input.width as usize);
         let mut names = HashSet::new();
-        for layer in &self.layers {
-            let name = layer.name();
-            let refuse = |problem: String| Err(ForwardError::Layer { layer: name.to_owned(), problem });
-            if name.is_empty() || !names.insert(name) {
-                return refuse("its name is empty or taken".into());
+        let (channels, _) = check_layers(&self.layers, (self.input.channels as usize, size), &mut names)?;
+        let refuse = |layer: &str, problem: String| Err(ForwardError::Layer { layer: layer.to_owned(), problem });
+        match (&self.readout, self.layers.last()) {
+            (Readout::Flatten | Readout::Places { .. }, Some(FoldedLayer::Conv(conv)))
+                if conv.activation == Activation::Identity =>
+            {
+                Ok(())
             }
-            match layer {
-                FoldedLayer::Conv(conv) => {
-                    let (out, channels, kh, kw) = conv.weight.dim();
-                    let (h, w) = (shape.1 + 2 * conv.padding, shape.2 + 2 * conv.padding);
-                    if channels != shape.0 || out == 0 || conv.bias.len() != out {
-                        return refuse(format!(
-                            "a weight of {:?} and a bias of {} do not fit an input of {} channels",
-                            conv.weight.dim(),
-                            conv.bias.len(),
-                            shape.0
-                        ));
-                    }
-                    if conv.stride == 0 || kh == 0 || kw == 0 || kh > h || kw > w {
-                        return refuse(format!(
-                            "a kernel of {kh} x {kw} with stride {} over a padded input of {h} x {w}",
-                            conv.stride
-                        ));
-                    }
-                    if let Activation::LeakyRelu(slope) = conv.activation
-                        && !(0.0..1.0).contains(&slope)
-                    {
-                        return refuse(format!("a leaky ReLU of slope {slope}: has to be from 0 to below 1"));
-                    }
-                    shape = (out, (h - kh) / conv.stride + 1, (w - kw) / conv.stride + 1);
-                }
-                FoldedLayer::MaxPool { size, .. } => {
-                    if *size == 0 || *size > shape.1.min(shape.2) {
-                        return refuse(format!("a pool of {size} over an input of {} x {}", shape.1, shape.2));
-                    }
-                    shape = (shape.0, shape.1 / size, shape.2 / size);
+            (Readout::Flatten | Readout::Places { .. }, last) => refuse(
+                last.map_or("", FoldedLayer::name),
+                "the last layer has to be a convolution without activation".into(),
+            ),
+            (Readout::Pooled(linear), _) => {
+                let (one, none) = ((1, 1), Activation::Identity);
+                match check_conv(linear, (channels, one)) {
+                    Err(problem) => refuse(&linear.name, problem),
+                    Ok((_, size)) if size == one && linear.activation == none && names.insert(&linear.name) => Ok(()),
+                    Ok(_) => refuse(&linear.name, "has to be 1 x 1, without activation, its name not taken".into()),
                 }
             }
-        }
-        match self.layers.last() {
-            Some(FoldedLayer::Conv(conv)) if conv.activation == Activation::Identity => Ok(()),
-            other => Err(ForwardError::Layer {
-                layer: other.map_or("", FoldedLayer::name).to_owned(),
-                problem: "the last layer has to be a convolution without activation".into(),
-            }),
         }
     }
 }
@@ -182,10 +144,37 @@ pub(crate) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor, Tch
     }
 }
 
-/// Max pooling over size x size windows, stride = size.
-pub(crate) fn max_pool(x: &Tensor, size: usize) -> Result<Tensor, TchError> {
-    let size = size as i64;
-    x.f_max_pool2d([size, size], [size, size], [0, 0], [1, 1], false)
+/// Max pooling.
+pub(crate) fn max_pool(x: &Tensor, pool: &MaxPool) -> Result<Tensor, TchError> {
+    x.f_max_pool2d([pool.size as i64; 2], [pool.stride as i64; 2], [pool.padding as i64; 2], [1, 1], false)
+}
+
+/// A readout made ready to run.
+pub(crate) enum FloatReadout {
+    Flatten,
+    Pooled(FloatConv),
+    Places,
+}
+
+impl FloatReadout {
+    pub(crate) fn new(readout: &Readout) -> Result<FloatReadout, TchError> {
+        match readout {
+            Readout::Flatten => Ok(FloatReadout::Flatten),
+            Readout::Pooled(linear) => FloatConv::new(linear).map(FloatReadout::Pooled),
+            Readout::Places { .. } => Ok(FloatReadout::Places),
+        }
+    }
+
+    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
+    pub(crate) fn run(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            FloatReadout::Flatten => x.f_flatten(1, -1),
+            FloatReadout::Places => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
+            FloatReadout::Pooled(linear) => {
+                linear.pre_activation(&x.f_mean_dim([2_i64, 3].as_slice(), true, Kind::Float)?)?.f_flatten(1, -1)
+            }
+        }
+    }
 }
 
 /// Rows of x (\[n, d\]) scaled to unit length.
@@ -214,7 +203,90 @@ pub(crate) fn tensor4(values: &[f32], dim: (usize, usize, usize, usize)) -> Resu
     Tensor::f_from_slice(values)?.f_view([dim.0 as i64, dim.1 as i64, dim.2 as i64, dim.3 as i64])
 }
 
-enum Step {
+/// A layer made ready to run.
+enum Step<'a> {
     Conv(FloatConv),
-    MaxPool(usize),
+    MaxPool(&'a MaxPool),
+    Residual(Vec<Step<'a>>, Vec<Step<'a>>),
+}
+
+fn steps(layers: &[FoldedLayer]) -> Result<Vec<Step<'_>>, TchError> {
+    layers
+        .iter()
+        .map(|layer| match layer {
+            FoldedLayer::Conv(conv) => FloatConv::new(conv).map(Step::Conv),
+            FoldedLayer::MaxPool(pool) => Ok(Step::MaxPool(pool)),
+            FoldedLayer::Residual(r) => Ok(Step::Residual(steps(&r.body)?, steps(&r.shortcut)?)),
+        })
+        .collect()
+}
+
+fn run(steps: &[Step], x: Tensor) -> Result<Tensor, TchError> {
+    steps.iter().try_fold(x, |x, step| match step {
+        Step::Conv(conv) => activate(&conv.pre_activation(&x)?, conv.activation),
+        Step::MaxPool(pool) => max_pool(&x, pool),
+        Step::Residual(body, shortcut) => run(body, x.shallow_clone())?.f_add(&run(shortcut, x)?)?.f_relu(),
+    })
+}
+
+/// Channels and size of a map.
+type MapShape = (usize, Size);
+
+/// Checks `layers` on an input of `shape`; gives the shape of their result.
+fn check_layers<'a>(
+    layers: &'a [FoldedLayer],
+    shape: MapShape,
+    names: &mut HashSet<&'a str>,
+) -> Result<MapShape, ForwardError> {
+    layers.iter().try_fold(shape, |shape, layer| {
+        let problem = |problem| ForwardError::Layer { layer: layer.name().to_owned(), problem };
+        if layer.name().is_empty() || !names.insert(layer.name()) {
+            return Err(problem("its name is empty or taken".into()));
+        }
+        match layer {
+            FoldedLayer::Conv(conv) => check_conv(conv, shape).map_err(problem),
+            FoldedLayer::MaxPool(pool) => check_pool(pool, shape).map_err(problem),
+            FoldedLayer::Residual(residual) => {
+                let body = check_layers(&residual.body, shape, names)?;
+                let shortcut = check_layers(&residual.shortcut, shape, names)?;
+                let describe = |(channels, (h, w)): MapShape| format!("{channels} x {h} x {w}");
+                if body == shortcut {
+                    return Ok(body);
+                }
+                Err(problem(format!("adds a body of {} to a shortcut of {}", describe(body), describe(shortcut))))
+            }
+        }
+    })
+}
+
+fn check_conv(conv: &FoldedConv, (inputs, size): MapShape) -> Result<MapShape, String> {
+    let (out, channels, kh, kw) = conv.weight.dim();
+    let (h, w) = (size.0 + 2 * conv.padding, size.1 + 2 * conv.padding);
+    if channels != inputs || out == 0 || conv.bias.len() != out {
+        return Err(format!(
+            "a weight of {:?} and a bias of {} do not fit an input of {inputs} channels",
+            conv.weight.dim(),
+            conv.bias.len(),
+        ));
+    }
+    if conv.stride == 0 || kh == 0 || kw == 0 || kh > h || kw > w {
+        return Err(format!("a kernel of {kh} x {kw} with stride {} over a padded input of {h} x {w}", conv.stride));
+    }
+    if let Activation::LeakyRelu(slope) = conv.activation
+        && !(0.0..1.0).contains(&slope)
+    {
+        return Err(format!("a leaky ReLU of slope {slope}: has to be from 0 to below 1"));
+    }
+    Ok((out, conv.result_size(size)))
+}
+
+fn check_pool(pool: &MaxPool, (channels, size): MapShape) -> Result<MapShape, String> {
+    let least = size.0.min(size.1) + 2 * pool.padding;
+    if pool.size == 0 || pool.stride == 0 || pool.padding > pool.size / 2 || pool.size > least {
+        return Err(format!(
+            "a pool of {} with stride {} and padding {} over an input of {} x {}",
+            pool.size, pool.stride, pool.padding, size.0, size.1
+        ));
+    }
+    Ok((channels, pool.result_size(size)))
 }

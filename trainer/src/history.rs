@@ -1,5 +1,6 @@
 //! What happened during a run, epoch by epoch and round by round: kept in the checkpoint, written as CSV, drawn in the report.
 
+use crate::init::InitialWeights;
 use crate::neighbours::NeighbourStats;
 use salad_shared::atomic;
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ pub struct History {
     pub rounds: Vec<RoundRow>,
     /// Total loss of the first steps of the run, at most [`FIRST_LOSSES`]: what a test pins.
     pub first_losses: Vec<f64>,
+    /// The weights that the encoder began with, where they were not drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<InitialWeights>,
 }
 
 /// How many steps' losses a history keeps one by one.

@@ -28,6 +28,9 @@ enum Command {
         /// The run's folder: checkpoint, scores, report and bundle go there.
         #[arg(long, default_value = "run")]
         out: PathBuf,
+        /// Weights that a resnet18's encoder begins with: a safetensors file, named as torchvision names them.
+        #[arg(long, value_name = "WEIGHTS")]
+        init: Option<PathBuf>,
         /// Go on with the run in --out where it was stopped.
         #[arg(long)]
         resume: bool,
@@ -80,7 +83,7 @@ struct Overrides {
     /// Seed of everything random.
     #[arg(long)]
     seed: Option<u64>,
-    /// `edge` or `unet`.
+    /// `edge`, `unet` or `resnet18`.
     #[arg(long)]
     network: Option<String>,
     /// Side of the square that images are resized to, pixels.
@@ -171,8 +174,9 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Train { data, config, out, resume, stop_after, overrides } => {
-            let keys = overrides.keys(data.as_ref())?;
+        Command::Train { data, config, out, init, resume, stop_after, overrides } => {
+            let mut keys = overrides.keys(data.as_ref())?;
+            keys.extend(init.as_ref().map(|path| ("network.init".to_owned(), path.to_string_lossy().as_ref().into())));
             let config = match config {
                 None if *resume => Config::load_text("checkpoint.json", &train::saved_config(out)?, &keys)?,
                 recipe => Config::load(recipe.as_deref(), &keys)?,

@@ -6,7 +6,7 @@
 mod nets;
 
 use ndarray::Array2;
-use salad_trainer::folded::FoldedNet;
+use salad_trainer::folded::{FoldedNet, Readout};
 use salad_trainer::onnx::{to_onnx_f32, to_onnx_int8};
 use salad_trainer::quantize::{QuantizeOptions, WeightScales, quantize};
 use serde_json::json;
@@ -19,7 +19,11 @@ const INT8_TOLERANCE: f32 = 1e-6;
 
 #[test]
 fn f32_equals_libtorch() {
-    for net in [nets::edge(64, &[8, 16, 24, 32], 24, 1), nets::unet(64, &[8, 16, 32, 48, 64], 40, 2)] {
+    for net in [
+        nets::edge(64, &[8, 16, 24, 32], 24, 1),
+        nets::unet(64, &[8, 16, 32, 48, 64], 40, 2),
+        nets::resnet(64, &[8, 16, 24], 20, 4),
+    ] {
         let images = nets::images(&net, 3, 3).concat();
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_f32(&net), &images) else { return };
         assert_eq!(ops["Conv"], net.convolutions().count());
@@ -35,15 +39,20 @@ fn int8_equals_the_simulation() {
         (nets::edge(64, &[8, 16, 24, 32], 24, 1), WeightScales::PerTensor),
         (nets::unet(64, &[8, 16, 32, 48, 64], 40, 2), WeightScales::PerTensor),
         (nets::unet(32, &[8, 16, 24], 20, 3), WeightScales::PerChannel),
+        (nets::resnet(64, &[8, 16, 24], 20, 4), WeightScales::PerTensor),
+        (nets::resnet(64, &[8, 16, 24], 20, 5), WeightScales::PerChannel),
     ] {
         let options = QuantizeOptions { weight_scales: scales, ..Default::default() };
         let quantized = quantize(&net, &nets::images(&net, 16, 4), &options).unwrap();
         let images = nets::images(&net, 3, 3).concat();
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_int8(&quantized), &images) else { return };
-        // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU, one way out.
-        assert_eq!((&ops["QLinearConv"], &ops["Conv"]), (&json!(net.convolutions().count()), &json!(null)));
-        let leaky = ops["LeakyRelu"].as_u64().unwrap_or(0);
-        assert_eq!((&ops["QuantizeLinear"], &ops["DequantizeLinear"]), (&json!(leaky + 1), &json!(leaky + 1)));
+        // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU and sums, one way out.
+        let pooled = usize::from(matches!(net.readout, Readout::Pooled(_)));
+        assert_eq!(ops["QLinearConv"], net.convolutions().count() - pooled);
+        assert_eq!(ops["Conv"].as_u64().unwrap_or(0), pooled as u64);
+        let [leaky, sums] = ["LeakyRelu", "Add"].map(|op| ops[op].as_u64().unwrap_or(0));
+        let (quantize, dequantize) = (&ops["QuantizeLinear"], &ops["DequantizeLinear"]);
+        assert_eq!((quantize, dequantize), (&json!(1 + leaky + sums), &json!(1 + leaky + 2 * sums)));
         let simulated = quantized.encode(&images, 3).unwrap();
         let worst = (&embeddings - &simulated).iter().fold(0.0_f32, |m, d| m.max(d.abs()));
         assert!(worst < INT8_TOLERANCE, "{worst}");

@@ -6,10 +6,10 @@ mod nets;
 
 use ndarray::{Array1, Array4, array};
 use salad_shared::preprocess::InputSpec;
-use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
+use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, Readout};
 use salad_trainer::quantize::{
-    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, WeightScales, quantize,
-    quantize_best,
+    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual,
+    WeightScales, quantize, quantize_best,
 };
 
 /// A 1x1 convolution over one pixel: every sum can be followed by hand.
@@ -40,6 +40,7 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
             conv("first", weight, Array1::from(bias.to_vec()), activation, 0.25, 0.25),
             conv("last", identity, Array1::zeros(d), Activation::Identity, 0.25, 0.25),
         ],
+        readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     }
 }
@@ -75,6 +76,38 @@ fn activations_work_on_the_rounded_integers() {
 }
 
 #[test]
+fn a_residual_block_adds_in_floats_and_rounds_once() {
+    // The branches' scales are 0.25 and, the input's, 0.25; the sum's is 0.5: half the sum of integers, half to even.
+    let mut net = pixel_net(&[2, 1, 3, -5, -1, 127], &[2, -1, 2, 0, 0, 0], Activation::Identity);
+    let last = net.layers.pop().unwrap();
+    let Some(QuantizedLayer::Conv(first)) = net.layers.pop() else { panic!() };
+    let mut identity = first.clone();
+    identity.name = "identity".into();
+    let d = identity.bias.len();
+    identity.weight = Array4::from_shape_fn((d, d, 1, 1), |(o, i, ..)| if o == i { 2 } else { 0 });
+    identity.bias.fill(0);
+    let body = vec![QuantizedLayer::Conv(identity)];
+    let block = |body, shortcut| {
+        QuantizedLayer::Residual(QuantizedResidual {
+            name: "block".into(),
+            body,
+            shortcut,
+            body_scale: 0.25,
+            shortcut_scale: 0.25,
+            output_scale: 0.5,
+        })
+    };
+    // Integers 5, 2, 7, -10, -2, 127 (254 saturates) and the same again make those sums; ReLU drops what is negative.
+    net.layers = vec![QuantizedLayer::Conv(first), block(body.clone(), Vec::new()), last.clone()];
+    assert_eq!(integers(&net, 1.0, 5.0), [5.0, 2.0, 7.0, 0.0, 0.0, 127.0]);
+    // With a branch of another scale: 5 and 2.5 steps of a half are 7.5, a tie; 2 and 1; 7 and 3.5.
+    let QuantizedLayer::Residual(mut uneven) = block(body, Vec::new()) else { panic!() };
+    (uneven.body_scale, uneven.output_scale) = (0.125, 0.25);
+    net.layers = vec![net.layers[0].clone(), QuantizedLayer::Residual(uneven), last];
+    assert_eq!(integers(&net, 1.0, 8.0), [8.0, 3.0, 10.0, 0.0, 0.0, 127.0]);
+}
+
+#[test]
 fn wide_convolutions_are_exact() {
     // 4096 inputs of 127 * 127: far beyond the integers f32 holds; the last product shows only if none is lost.
     let channels = 4096;
@@ -101,6 +134,7 @@ fn wide_convolutions_are_exact() {
         input_scale: 1.0,
         embedding_dim: 3,
         layers: vec![QuantizedLayer::Conv(conv)],
+        readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     };
     let z = net.encode(&vec![127.0; channels], 1).unwrap();
@@ -122,6 +156,7 @@ fn a_convolution_by_hand_becomes_its_integers() {
     let net = FoldedNet {
         input: InputSpec { width: 2, height: 2, channels: 1 },
         layers: vec![FoldedLayer::Conv(conv.clone())],
+        readout: Readout::Flatten,
     };
     let images = [vec![1.0, -1.0, 0.5, 0.0], vec![-0.5, 1.0, 1.0, -1.0]];
     let options = QuantizeOptions { calibration: Calibration::MinMax, bias_correction: false, ..Default::default() };
@@ -148,7 +183,11 @@ fn a_convolution_by_hand_becomes_its_integers() {
 
 #[test]
 fn int8_follows_f32() {
-    for net in [nets::edge(64, &[8, 16, 32, 64], 64, 11), nets::unet(64, &[8, 16, 32, 48, 64], 64, 12)] {
+    for net in [
+        nets::edge(64, &[8, 16, 32, 64], 64, 11),
+        nets::unet(64, &[8, 16, 32, 48, 64], 64, 12),
+        nets::resnet(64, &[8, 16, 32], 64, 13),
+    ] {
         let (calibration, held_out) = (nets::images(&net, 64, 1), nets::images(&net, 8, 2).concat());
         let expected = net.encode(&held_out, 8).unwrap();
         let cosine = |options| {
@@ -215,6 +254,12 @@ fn what_cannot_be_quantized_is_refused() {
     let mut twice = net.clone();
     twice.layers.insert(1, net.layers[0].clone());
     assert!(matches!(quantize(&twice, &images, &QuantizeOptions::default()), Err(QuantizeError::Forward(_))));
+    let mut uneven = nets::resnet(32, &[4, 8], 8, 42);
+    if let FoldedLayer::Residual(residual) = &mut uneven.layers[4] {
+        residual.shortcut.clear();
+    }
+    let error = uneven.check().unwrap_err().to_string();
+    assert!(error.contains("\"block4\": adds a body of 8 x 2 x 2 to a shortcut of 4 x 4 x 4"), "{error}");
     let mut cut = net.clone();
     cut.layers.pop();
     assert!(cut.encode(&images.concat(), 2).unwrap_err().to_string().contains("the last layer"));

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
 use salad_trainer::config::Config;
+use salad_trainer::finish::finish;
+use salad_trainer::model::Model;
+use salad_trainer::network::NetworkKind;
 use salad_trainer::train::{Extent, TrainError, Trained, train};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -141,4 +144,40 @@ fn what_a_run_cannot_go_on_with_is_refused() {
     assert!(refused(&other, resume).contains("configuration"));
     std::fs::remove_file(data.join("00.png")).unwrap();
     assert!(refused(&config, resume).contains("training images are not those"));
+}
+
+#[test]
+fn weights_to_begin_with_are_read_once_and_stay_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let mut config = config(&data);
+    config.network.kind = NetworkKind::Resnet18;
+    config.network.widths = vec![4, 4, 8, 8];
+    config.train.phase1_epochs = 1;
+    config.train.round_epochs = 1;
+    let drawn = run(&config, &dir.path().join("drawn"), Extent::default()).unwrap();
+
+    let file = dir.path().join("elsewhere.safetensors");
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let other = Model::new(&config.network, &config.input_spec(), 77, tch::Device::Cpu);
+    drop(turn);
+    let encoder = other.variables().into_iter().filter_map(|(name, t)| {
+        let name = name.strip_prefix("encoder.").filter(|n| !n.starts_with("embed"))?;
+        Some((name.to_owned(), t))
+    });
+    tch::Tensor::write_safetensors(&encoder.collect::<Vec<_>>(), &file).unwrap();
+    config.network.init = Some(file.clone());
+    let out = dir.path().join("run");
+    assert!(run(&config, &out, Extent { resume: false, stop_after: Some(1) }).is_none());
+    std::fs::remove_file(&file).unwrap();
+    let resumed = run(&config, &out, Extent { resume: true, stop_after: None }).unwrap();
+    assert_ne!(resumed.history.first_losses, drawn.history.first_losses);
+
+    let bundle = finish(&resumed).unwrap().bundle();
+    let note = &bundle.manifest.provenance.notes["network.init"];
+    assert!(note.starts_with("elsewhere.safetensors, SHA-256 ") && note.len() == 31 + 64, "{note}");
+    assert!(bundle.model_card.contains("`elsewhere.safetensors`"), "{}", bundle.model_card);
+    assert!(finish(&drawn).unwrap().bundle().manifest.provenance.notes.is_empty());
 }

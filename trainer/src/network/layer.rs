@@ -1,6 +1,6 @@
-//! The layers both networks are chains of, every variable under a name of its own.
+//! The layers all networks are chains of, every variable under a name of its own.
 
-use crate::folded::{Activation, FoldedConv, FoldedLayer};
+use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedResidual, MaxPool};
 use ndarray::{Array1, Array4};
 use tch::nn::{self, Init, ModuleT};
 use tch::{TchError, Tensor};
@@ -12,8 +12,12 @@ pub(super) enum Layer {
     Conv { name: String, shape: Shape, conv: nn::Conv2D, norm: Option<nn::BatchNorm>, activation: Activation },
     /// Transposed convolution from 1 x 1, batch norm, activation.
     Grow { conv: nn::ConvTranspose2D, norm: nn::BatchNorm, activation: Activation },
-    /// 2 x 2 maximum.
-    MaxPool { name: String },
+    /// Maximum over windows.
+    MaxPool(MaxPool),
+    /// ReLU(body(x) + shortcut(x)); an empty shortcut is x itself.
+    Residual { name: String, body: Vec<Layer>, shortcut: Vec<Layer> },
+    /// Mean over all places, to 1 x 1.
+    Mean,
     /// Twice the side, bilinear.
     Upsample,
     /// Hyperbolic tangent.
@@ -35,20 +39,36 @@ pub(super) struct Shape {
     pub outputs: i64,
     pub kernel: i64,
     pub stride: i64,
+    pub padding: i64,
 }
 
 impl Shape {
-    /// 3 x 3 kernels keep the size, others take no padding.
-    fn padding(self) -> i64 {
-        i64::from(self.kernel == 3)
+    /// An odd kernel, padded so that stride 1 keeps the size.
+    pub(super) fn same(inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Shape {
+        Shape { inputs, outputs, kernel, stride, padding: kernel / 2 }
+    }
+
+    /// A kernel over a whole map of kernel x kernel places, to 1 x 1 or (transposed) from it.
+    pub(super) fn whole(inputs: i64, outputs: i64, kernel: i64) -> Shape {
+        Shape { inputs, outputs, kernel, stride: 1, padding: 0 }
     }
 }
 
 impl Layer {
     /// Convolution with batch norm (and so no bias) and activation.
     pub(super) fn conv_norm(path: &nn::Path, name: &str, shape: Shape, activation: Activation) -> Layer {
-        let conv = conv2d(&(path / name / "conv"), shape, false);
-        let norm = batch_norm(&(path / name / "norm"), shape.outputs);
+        Layer::conv_norm_at(&(path / name / "conv"), &(path / name / "norm"), name, shape, activation)
+    }
+
+    /// As [`conv_norm`](Layer::conv_norm), with the two paths that the variables are to have.
+    pub(super) fn conv_norm_at(
+        conv: &nn::Path,
+        norm: &nn::Path,
+        name: &str,
+        shape: Shape,
+        activation: Activation,
+    ) -> Layer {
+        let (conv, norm) = (conv2d(conv, shape, false), batch_norm(norm, shape.outputs));
         Layer::Conv { name: name.to_owned(), shape, conv, norm: Some(norm), activation }
     }
 
@@ -87,7 +107,12 @@ impl Layer {
             Layer::Grow { conv, norm, activation } => {
                 activate(norm.forward_t(&conv.forward_t(x, train), train), *activation)
             }
-            Layer::MaxPool { .. } => x.max_pool2d_default(2),
+            Layer::MaxPool(pool) => {
+                let (size, stride, padding) = (pool.size as i64, pool.stride as i64, pool.padding as i64);
+                x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], false)
+            }
+            Layer::Residual { body, shortcut, .. } => (chain(body, x, train) + chain(shortcut, x, train)).relu(),
+            Layer::Mean => x.mean_dim([2i64, 3].as_slice(), true, None::<tch::Kind>),
             Layer::Upsample => {
                 let size = x.size();
                 x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
@@ -99,22 +124,30 @@ impl Layer {
     /// The layer as inference sees it; of an encoder's layers only.
     pub(super) fn fold(&self) -> Result<FoldedLayer, TchError> {
         match self {
-            Layer::MaxPool { name } => Ok(FoldedLayer::MaxPool { name: name.clone(), size: 2 }),
-            Layer::Conv { name, shape, conv, norm, activation } => {
-                let (weight, bias) = fold_norm(conv, norm.as_ref())?;
-                Ok(FoldedLayer::Conv(FoldedConv {
-                    name: name.clone(),
-                    weight,
-                    bias,
-                    stride: shape.stride as usize,
-                    padding: shape.padding() as usize,
-                    activation: *activation,
-                }))
+            Layer::MaxPool(pool) => Ok(FoldedLayer::MaxPool(pool.clone())),
+            Layer::Residual { name, body, shortcut } => {
+                let fold = |layers: &[Layer]| layers.iter().map(Layer::fold).collect::<Result<Vec<_>, _>>();
+                let (body, shortcut) = (fold(body)?, fold(shortcut)?);
+                Ok(FoldedLayer::Residual(FoldedResidual { name: name.clone(), body, shortcut }))
             }
-            Layer::Grow { .. } | Layer::Upsample | Layer::Tanh => {
-                Err(TchError::Kind("a decoder's layer has no folded form".to_owned()))
-            }
+            _ => self.fold_conv().map(FoldedLayer::Conv),
         }
+    }
+
+    /// As [`fold`](Layer::fold), of a convolution only.
+    pub(super) fn fold_conv(&self) -> Result<FoldedConv, TchError> {
+        let Layer::Conv { name, shape, conv, norm, activation } = self else {
+            return Err(TchError::Kind("this layer has no folded form".to_owned()));
+        };
+        let (weight, bias) = fold_norm(conv, norm.as_ref())?;
+        Ok(FoldedConv {
+            name: name.clone(),
+            weight,
+            bias,
+            stride: shape.stride as usize,
+            padding: shape.padding as usize,
+            activation: *activation,
+        })
     }
 }
 
@@ -162,7 +195,7 @@ fn conv2d(path: &nn::Path, shape: Shape, bias: bool) -> nn::Conv2D {
     let init = uniform(shape.inputs * shape.kernel * shape.kernel);
     let config = nn::ConvConfig {
         stride: shape.stride,
-        padding: shape.padding(),
+        padding: shape.padding,
         bias,
         ws_init: init,
         bs_init: init,

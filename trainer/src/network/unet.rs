@@ -2,6 +2,7 @@
 
 use super::layer::{Layer, Shape};
 use crate::folded::Activation::{Identity, LeakyRelu};
+use crate::folded::MaxPool;
 use tch::nn;
 
 /// Channels of each block.
@@ -20,22 +21,22 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
     let mut inputs = channels;
     for (i, &outputs) in widths.iter().enumerate() {
         if i > 0 {
-            encoder.push(Layer::MaxPool { name: format!("pool{i}") });
+            encoder.push(Layer::MaxPool(MaxPool { name: format!("pool{i}"), size: 2, stride: 2, padding: 0 }));
         }
         block(&mut encoder, &encoder_path, &format!("block{i}"), inputs, outputs);
         inputs = outputs;
     }
-    encoder.push(Layer::conv(&encoder_path, "embed", Shape { inputs, outputs: dim, kernel: left, stride: 1 }));
+    encoder.push(Layer::conv(&encoder_path, "embed", Shape::whole(inputs, dim, left)));
 
-    let grow = Shape { inputs: dim, outputs: widths[last], kernel: left, stride: 1 };
+    let grow = Shape::whole(dim, widths[last], left);
     let mut decoder = vec![Layer::grow(&decoder_path, "grow", grow, LeakyRelu(SLOPE))];
     for i in (0..last).rev() {
-        let halve = Shape { inputs: widths[i + 1], outputs: widths[i], kernel: 1, stride: 1 };
+        let halve = Shape::same(widths[i + 1], widths[i], 1, 1);
         decoder.push(Layer::Upsample);
         decoder.push(Layer::conv_norm(&decoder_path, &format!("halve{i}"), halve, Identity));
         block(&mut decoder, &decoder_path, &format!("block{i}"), widths[i], widths[i]);
     }
-    let image = Shape { inputs: widths[0], outputs: channels, kernel: 1, stride: 1 };
+    let image = Shape::same(widths[0], channels, 1, 1);
     decoder.push(Layer::conv(&decoder_path, "image", image));
     decoder.push(Layer::Tanh);
     (encoder, decoder)
@@ -43,7 +44,7 @@ pub(super) fn layers(root: &nn::Path, widths: &[i64], dim: i64, side: i64, chann
 
 fn block(layers: &mut Vec<Layer>, path: &nn::Path, name: &str, inputs: i64, outputs: i64) {
     for (i, inputs) in [inputs, outputs].into_iter().enumerate() {
-        let shape = Shape { inputs, outputs, kernel: 3, stride: 1 };
+        let shape = Shape::same(inputs, outputs, 3, 1);
         layers.push(Layer::conv_norm(path, &format!("{name}_{i}"), shape, LeakyRelu(SLOPE)));
     }
 }

@@ -1,4 +1,5 @@
-//! Builds a graph that is a chain: each node takes the value of the one before it.
+//! Builds a graph that is a chain: each node takes the value of the one before it. A branch is a value kept aside, from
+//! which the chain goes on, or which a later node takes too.
 
 pub(crate) use super::proto::AttributeProto as Attribute;
 use super::proto::*;
@@ -13,7 +14,7 @@ const OPSET: i64 = 15;
 /// A chain under construction.
 pub(crate) struct Chain {
     graph: GraphProto,
-    /// The name of the newest value.
+    /// The name of the newest value; set to go on from an earlier one.
     pub(crate) value: String,
 }
 
@@ -26,10 +27,11 @@ impl Chain {
         Chain { graph, value: "image".into() }
     }
 
-    /// Adds a node called `name` that takes the newest value and then `constants`; its output is the newest value now.
-    pub(crate) fn node(&mut self, name: &str, op: &str, constants: &[&str], attribute: Vec<AttributeProto>) {
+    /// Adds a node called `name` that takes the newest value and then `others`, constants or earlier values; its output is
+    /// the newest value now.
+    pub(crate) fn node(&mut self, name: &str, op: &str, others: &[&str], attribute: Vec<AttributeProto>) {
         let mut input = vec![self.value.clone()];
-        input.extend(constants.iter().map(|&c| c.to_owned()));
+        input.extend(others.iter().map(|&o| o.to_owned()));
         self.value = format!("{name}.out");
         self.graph.node.push(NodeProto {
             input,
@@ -55,9 +57,8 @@ impl Chain {
         self.constant(name, dims, INT32, values.into_iter().flat_map(i32::to_le_bytes).collect());
     }
 
-    /// Flattens the newest value to \[1, d\], scales it to unit length, calls it `embedding` and gives the file's bytes.
-    pub(crate) fn finish(mut self, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
-        self.node("flatten", "Flatten", &[], vec![int("axis", 1)]);
+    /// Scales the newest value, \[vectors, d\], to vectors of unit length, calls it `embedding` and gives the file's bytes.
+    pub(crate) fn finish(mut self, vectors: usize, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
         let flat = self.value.clone();
         self.node("length", "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
         self.floats("min_norm", &[], [min_norm]);
@@ -67,7 +68,7 @@ impl Chain {
         if let Some(last) = self.graph.node.last_mut() {
             last.output = vec!["embedding".into()];
         }
-        self.graph.output.push(value_info("embedding", &[1, embedding_dim as i64]));
+        self.graph.output.push(value_info("embedding", &[vectors as i64, embedding_dim as i64]));
         let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         let property = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
         ModelProto {

@@ -14,26 +14,35 @@ const SETTLED: f32 = 1e-2;
 /// The same function with equalised weights.
 pub(crate) fn equalise(net: &FoldedNet) -> FoldedNet {
     let mut net = net.clone();
-    let mut convolutions: Vec<&mut FoldedConv> = net
-        .layers
-        .iter_mut()
-        .filter_map(|l| match l {
-            FoldedLayer::Conv(c) => Some(c),
-            FoldedLayer::MaxPool { .. } => None,
-        })
-        .collect();
     for _ in 0..SWEEPS {
-        let mut furthest = 0.0_f32;
-        for i in 1..convolutions.len() {
-            if let [first, second] = &mut convolutions[i - 1..=i] {
-                furthest = furthest.max(equalise_pair(first, second));
-            }
-        }
-        if furthest < SETTLED {
+        if sweep(&mut net.layers) < SETTLED {
             break;
         }
     }
     net
+}
+
+/// Equalises each convolution with the one before it; gives the largest |s - 1|. What enters or leaves a residual block
+/// has another way round the block's convolutions, or is added to another branch, and keeps its scale.
+fn sweep(layers: &mut [FoldedLayer]) -> f32 {
+    let mut furthest = 0.0_f32;
+    let mut before: Option<&mut FoldedConv> = None;
+    for layer in layers {
+        match layer {
+            FoldedLayer::MaxPool(_) => {}
+            FoldedLayer::Conv(conv) => {
+                if let Some(before) = before {
+                    furthest = furthest.max(equalise_pair(before, conv));
+                }
+                before = Some(conv);
+            }
+            FoldedLayer::Residual(residual) => {
+                furthest = furthest.max(sweep(&mut residual.body)).max(sweep(&mut residual.shortcut));
+                before = None;
+            }
+        }
+    }
+    furthest
 }
 
 /// Equalises the channels between two convolutions; gives the largest |s - 1|.
@@ -59,15 +68,14 @@ fn equalise_pair(first: &mut FoldedConv, second: &mut FoldedConv) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folded::Activation;
+    use crate::folded::{Activation, FoldedResidual, MaxPool, Readout};
     use ndarray::{Array1, Array4, ArrayView};
     use salad_shared::preprocess::InputSpec;
 
-    #[test]
-    fn ranges_become_equal_and_the_function_stays() {
-        let conv = |name: &str, out: usize, channels: usize, k: usize, activation| FoldedConv {
+    /// Each output channel has a range of its own, a thousandfold apart.
+    fn conv(name: &str, out: usize, channels: usize, k: usize, activation: Activation) -> FoldedConv {
+        FoldedConv {
             name: name.into(),
-            // Each output channel has a range of its own, a thousandfold apart.
             weight: Array4::from_shape_fn((out, channels, k, k), |(o, i, y, x)| {
                 let value = ((o * 31 + i * 17 + y * 7 + x * 5) % 23) as f32 - 11.0;
                 value * 10.0_f32.powi((o % 4) as i32 - 3)
@@ -76,27 +84,66 @@ mod tests {
             stride: 1,
             padding: usize::from(k == 3),
             activation,
-        };
-        let net = FoldedNet {
-            input: InputSpec { width: 8, height: 8, channels: 3 },
-            layers: vec![
-                FoldedLayer::Conv(conv("a", 8, 3, 3, Activation::Relu)),
-                FoldedLayer::MaxPool { name: "pool".into(), size: 2 },
-                FoldedLayer::Conv(conv("b", 8, 8, 3, Activation::LeakyRelu(0.1))),
-                FoldedLayer::Conv(conv("c", 5, 8, 4, Activation::Identity)),
-            ],
-        };
-        let equalised = equalise(&net);
+        }
+    }
+
+    fn net(layers: Vec<FoldedLayer>, readout: Readout) -> FoldedNet {
+        FoldedNet { input: InputSpec { width: 8, height: 8, channels: 3 }, layers, readout }
+    }
+
+    /// The net, equalised, after a check that its function has stayed.
+    fn equalised(net: &FoldedNet) -> FoldedNet {
+        let equalised = equalise(net);
         let images: Vec<f32> = (0..2 * 192).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
         let difference = net.encode(&images, 2).unwrap() - equalised.encode(&images, 2).unwrap();
         assert!(difference.iter().all(|d| d.abs() < 1e-4), "{difference:?}");
+        equalised
+    }
+
+    /// Whether what leaves each channel of a convolution has the range with which the next takes it in.
+    fn alike(first: &FoldedConv, second: &FoldedConv) -> bool {
         let range = |w: ArrayView<'_, f32, ndarray::Ix3>| w.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
+        let into = second.weight.axis_iter(Axis(1)).map(range);
+        first.weight.outer_iter().map(range).zip(into).all(|(out, into)| (out / into - 1.0).abs() < 0.05)
+    }
+
+    #[test]
+    fn ranges_become_equal_and_the_function_stays() {
+        let chain = vec![
+            FoldedLayer::Conv(conv("a", 8, 3, 3, Activation::Relu)),
+            FoldedLayer::MaxPool(MaxPool { name: "pool".into(), size: 2, stride: 2, padding: 0 }),
+            FoldedLayer::Conv(conv("b", 8, 8, 3, Activation::LeakyRelu(0.1))),
+            FoldedLayer::Conv(conv("c", 5, 8, 4, Activation::Identity)),
+        ];
+        let equalised = equalised(&net(chain, Readout::Flatten));
         let convolutions: Vec<_> = equalised.convolutions().collect();
-        for pair in convolutions.windows(2) {
-            let into = pair[1].weight.axis_iter(Axis(1)).map(range);
-            for (out, into) in pair[0].weight.outer_iter().map(range).zip(into) {
-                assert!((out / into - 1.0).abs() < 0.05, "{out} {into}");
+        assert!(convolutions.windows(2).all(|pair| alike(pair[0], pair[1])));
+    }
+
+    #[test]
+    fn branches_are_equalised_within_and_what_is_added_keeps_its_scale() {
+        let body = vec![
+            FoldedLayer::Conv(conv("body0", 8, 8, 3, Activation::Relu)),
+            FoldedLayer::Conv(conv("body1", 8, 8, 3, Activation::Identity)),
+        ];
+        let shortcut = vec![FoldedLayer::Conv(conv("shortcut", 8, 8, 1, Activation::Identity))];
+        for shortcut in [Vec::new(), shortcut] {
+            let residual = FoldedResidual { name: "block".into(), body: body.clone(), shortcut };
+            let layers = vec![
+                FoldedLayer::Conv(conv("stem0", 8, 3, 3, Activation::Relu)),
+                FoldedLayer::Conv(conv("stem1", 8, 8, 3, Activation::Relu)),
+                FoldedLayer::Residual(residual),
+            ];
+            let before = net(layers, Readout::Pooled(conv("embed", 5, 8, 1, Activation::Identity)));
+            let after = equalised(&before);
+            let at = |net: &FoldedNet, name: &str| net.convolutions().find(|c| c.name == name).unwrap().clone();
+            for (first, second) in [("stem0", "stem1"), ("body0", "body1")] {
+                assert!(!alike(&at(&before, first), &at(&before, second)));
+                assert!(alike(&at(&after, first), &at(&after, second)), "{first} {second}");
             }
+            assert_eq!(at(&after, "stem1").bias, at(&before, "stem1").bias);
+            assert_eq!(at(&after, "body1").bias, at(&before, "body1").bias);
+            assert_eq!(at(&after, "embed"), at(&before, "embed"));
         }
     }
 }

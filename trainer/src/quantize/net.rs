@@ -1,6 +1,6 @@
 //! The quantized encoder: integers, and the scales that say what they stand for.
 
-use crate::folded::Activation;
+use crate::folded::{Activation, MaxPool, Readout};
 use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 use std::fmt;
@@ -16,6 +16,8 @@ pub struct QuantizedNet {
     pub embedding_dim: usize,
     /// The layers, first to last, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
     pub layers: Vec<QuantizedLayer>,
+    /// What becomes of the last layer's map, in floats as in the [`FoldedNet`](crate::folded::FoldedNet).
+    pub readout: Readout,
     /// How it was made.
     pub options: QuantizeOptions,
 }
@@ -26,12 +28,9 @@ pub enum QuantizedLayer {
     /// A convolution with its activation.
     Conv(QuantizedConv),
     /// Max pooling on the integers; the scale stays.
-    MaxPool {
-        /// Unique in the net.
-        name: String,
-        /// Window and stride.
-        size: usize,
-    },
+    MaxPool(MaxPool),
+    /// Two branches, added in floats.
+    Residual(QuantizedResidual),
 }
 
 /// A convolution in integers.
@@ -55,6 +54,23 @@ pub struct QuantizedConv {
     /// The input's scale.
     pub input_scale: f32,
     /// The result's scale, before and after the activation.
+    pub output_scale: f32,
+}
+
+/// A residual block: each branch's integers become floats, and ReLU(body + shortcut) is quantized again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedResidual {
+    /// Unique in the net.
+    pub name: String,
+    /// One branch.
+    pub body: Vec<QuantizedLayer>,
+    /// The other; empty where it is the input itself.
+    pub shortcut: Vec<QuantizedLayer>,
+    /// The scale of the body's result.
+    pub body_scale: f32,
+    /// The scale of the shortcut's result.
+    pub shortcut_scale: f32,
+    /// The scale of the block's result.
     pub output_scale: f32,
 }
 
@@ -136,17 +152,21 @@ impl fmt::Display for QuantizeOptions {
 }
 
 impl QuantizedNet {
-    /// The convolutions, first to last.
+    /// The convolutions in integers, first to last; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
-        self.layers.iter().filter_map(|l| match l {
-            QuantizedLayer::Conv(c) => Some(c),
-            QuantizedLayer::MaxPool { .. } => None,
-        })
+        let mut found = Vec::new();
+        collect(&self.layers, &mut found);
+        found.into_iter()
     }
 
     /// The scale of the last layer's result.
     pub fn output_scale(&self) -> f32 {
-        self.convolutions().last().map_or(self.input_scale, |c| c.output_scale)
+        let scale = |layer: &QuantizedLayer| match layer {
+            QuantizedLayer::Conv(conv) => Some(conv.output_scale),
+            QuantizedLayer::Residual(residual) => Some(residual.output_scale),
+            QuantizedLayer::MaxPool(_) => None,
+        };
+        self.layers.iter().rev().find_map(scale).unwrap_or(self.input_scale)
     }
 }
 
@@ -164,5 +184,18 @@ impl QuantizedConv {
 
     fn weight_scale(&self, out: usize) -> f32 {
         self.weight_scales.get(out).or(self.weight_scales.first()).copied().unwrap_or(1.0)
+    }
+}
+
+fn collect<'a>(layers: &'a [QuantizedLayer], found: &mut Vec<&'a QuantizedConv>) {
+    for layer in layers {
+        match layer {
+            QuantizedLayer::Conv(conv) => found.push(conv),
+            QuantizedLayer::MaxPool(_) => {}
+            QuantizedLayer::Residual(residual) => {
+                collect(&residual.body, found);
+                collect(&residual.shortcut, found);
+            }
+        }
     }
 }

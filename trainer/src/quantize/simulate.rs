@@ -1,9 +1,9 @@
 //! The integer network run with libtorch, to the bit as ONNX defines it: sums in 32-bit integers, one multiplication in
 //! f32, rounding half to even, saturation to -128..=127.
 
-use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet};
-use crate::folded::Activation;
-use crate::forward::{ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
+use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual};
+use crate::folded::{Activation, MaxPool};
+use crate::forward::{FloatReadout, ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
 use ndarray::Array2;
 use tch::{Kind, TchError, Tensor};
 
@@ -15,28 +15,14 @@ impl QuantizedNet {
     /// network computes them. On the CPU, in batches.
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
-        let weights = self
-            .layers
-            .iter()
-            .map(|layer| match layer {
-                QuantizedLayer::Conv(conv) => Ok(Some(IntWeights::new(conv)?)),
-                QuantizedLayer::MaxPool { .. } => Ok(None),
-            })
-            .collect::<Result<Vec<_>, TchError>>()?;
-        let mut rows = Vec::with_capacity(n * self.embedding_dim);
+        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
+        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
-            let mut x = quantize_linear(&x?, self.input_scale)?;
-            for (layer, weights) in self.layers.iter().zip(&weights) {
-                x = match (layer, weights) {
-                    (QuantizedLayer::Conv(conv), Some(weights)) => requantize(&weights.sums(&x)?, conv)?,
-                    (QuantizedLayer::MaxPool { size, .. }, _) => max_pool(&x, *size)?,
-                    (QuantizedLayer::Conv(_), None) => x,
-                };
-            }
+            let x = run(&layers, quantize_linear(&x?, self.input_scale)?)?;
             let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
-            push_rows(&unit_rows(&dequantized.f_flatten(1, -1)?)?, &mut rows)?;
+            push_rows(&unit_rows(&readout.run(&dequantized)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim)
+        matrix(rows, n * self.readout.vectors(), self.embedding_dim)
     }
 }
 
@@ -116,6 +102,14 @@ pub(crate) fn requantize(sums: &Tensor, conv: &QuantizedConv) -> Result<Tensor, 
     }
 }
 
+/// What the int8 block gives for its branches' integers: an f32 tensor of integers -128..=127. The scales have so few
+/// significant bits that f32 holds the products exactly: every runtime gets the same sum.
+pub(crate) fn add_branches(body: &Tensor, shortcut: &Tensor, block: &QuantizedResidual) -> Result<Tensor, TchError> {
+    let body = body.f_mul_scalar(f64::from(block.body_scale))?;
+    let shortcut = shortcut.f_mul_scalar(f64::from(block.shortcut_scale))?;
+    quantize_linear(&body.f_add(&shortcut)?.f_relu()?, block.output_scale)
+}
+
 /// ONNX's QuantizeLinear with zero point 0, as an f32 tensor of integers.
 pub(crate) fn quantize_linear(x: &Tensor, scale: f32) -> Result<Tensor, TchError> {
     saturate(&x.f_div_scalar(f64::from(scale))?)
@@ -123,4 +117,33 @@ pub(crate) fn quantize_linear(x: &Tensor, scale: f32) -> Result<Tensor, TchError
 
 fn saturate(x: &Tensor) -> Result<Tensor, TchError> {
     x.f_round()?.f_clamp(-128.0, 127.0)
+}
+
+/// A layer made ready to run.
+enum Step<'a> {
+    Conv(&'a QuantizedConv, IntWeights),
+    MaxPool(&'a MaxPool),
+    Residual(&'a QuantizedResidual, Vec<Step<'a>>, Vec<Step<'a>>),
+}
+
+fn steps(layers: &[QuantizedLayer]) -> Result<Vec<Step<'_>>, TchError> {
+    layers
+        .iter()
+        .map(|layer| match layer {
+            QuantizedLayer::Conv(conv) => Ok(Step::Conv(conv, IntWeights::new(conv)?)),
+            QuantizedLayer::MaxPool(pool) => Ok(Step::MaxPool(pool)),
+            QuantizedLayer::Residual(r) => Ok(Step::Residual(r, steps(&r.body)?, steps(&r.shortcut)?)),
+        })
+        .collect()
+}
+
+/// Takes an f32 tensor of integers through the steps.
+fn run(steps: &[Step], x: Tensor) -> Result<Tensor, TchError> {
+    steps.iter().try_fold(x, |x, step| match step {
+        Step::Conv(conv, weights) => requantize(&weights.sums(&x)?, conv),
+        Step::MaxPool(pool) => max_pool(&x, pool),
+        Step::Residual(block, body, shortcut) => {
+            add_branches(&run(body, x.shallow_clone())?, &run(shortcut, x)?, block)
+        }
+    })
 }

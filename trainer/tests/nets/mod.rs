@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Array4};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use salad_shared::preprocess::InputSpec;
-use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet};
+use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, FoldedResidual, MaxPool, Readout};
 
 /// Like the network `edge`: 3x3 convolutions of stride 2, each but the first after one of stride 1, and ReLU; size is 16
 /// times a small number.
@@ -27,12 +27,27 @@ pub fn unet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
     let mut net = Builder::new(size, 3, seed);
     for (i, &width) in widths.iter().enumerate() {
         if i > 0 {
-            net.pool();
+            net.pool(2, 2, 0);
         }
         net.conv(width, 3, 1, 1, Activation::LeakyRelu(0.1));
         net.conv(width, 3, 1, 1, Activation::LeakyRelu(0.1));
     }
     net.finish(d)
+}
+
+/// Like the network `resnet18`, with a block a stage: a 7x7 convolution of stride 2 and padded max pooling, then 3x3
+/// convolutions with a shortcut, of which every second block's is a convolution too, and a mean over all places.
+pub fn resnet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
+    let mut net = Builder::new(size, 3, seed);
+    net.conv(widths[0], 7, 2, 3, Activation::Relu);
+    net.pool(3, 2, 1);
+    for &width in widths {
+        net.block(width, 2);
+        net.block(width, 1);
+    }
+    net.conv(d, 1, 1, 0, Activation::Identity);
+    let Some(FoldedLayer::Conv(linear)) = net.layers.pop() else { unreachable!() };
+    FoldedNet { input: net.input, layers: net.layers, readout: Readout::Pooled(linear) }
 }
 
 /// n images of bytes scaled to -1..=1: noise of several grain sizes, so that neighbouring pixels are alike.
@@ -113,14 +128,38 @@ impl Builder {
         self.size = (self.size + 2 * padding - k) / stride + 1;
     }
 
-    fn pool(&mut self) {
-        self.layers.push(FoldedLayer::MaxPool { name: format!("pool{}", self.layers.len()), size: 2 });
-        self.size /= 2;
+    fn pool(&mut self, size: usize, stride: usize, padding: usize) {
+        let name = format!("pool{}", self.layers.len());
+        self.layers.push(FoldedLayer::MaxPool(MaxPool { name, size, stride, padding }));
+        self.size = (self.size + 2 * padding - size) / stride + 1;
+    }
+
+    /// A residual block; its shortcut is a convolution where the shape changes.
+    fn block(&mut self, out: usize, stride: usize) {
+        let before = std::mem::take(&mut self.layers);
+        let (channels, size) = (self.channels, self.size);
+        self.conv(out, 3, stride, 1, Activation::Relu);
+        self.conv(out, 3, 1, 1, Activation::Identity);
+        let mut body = std::mem::replace(&mut self.layers, before);
+        let mut shortcut = Vec::new();
+        if stride > 1 || channels != out {
+            let before = std::mem::take(&mut self.layers);
+            (self.channels, self.size) = (channels, size);
+            self.conv(out, 1, stride, 0, Activation::Identity);
+            shortcut = std::mem::replace(&mut self.layers, before);
+        }
+        let name = format!("block{}", self.layers.len());
+        for (i, layer) in body.iter_mut().chain(&mut shortcut).enumerate() {
+            if let FoldedLayer::Conv(conv) = layer {
+                conv.name = format!("{name}.conv{i}");
+            }
+        }
+        self.layers.push(FoldedLayer::Residual(FoldedResidual { name, body, shortcut }));
     }
 
     fn finish(mut self, d: usize) -> FoldedNet {
         let k = self.size;
         self.conv(d, k, 1, 0, Activation::Identity);
-        FoldedNet { input: self.input, layers: self.layers }
+        FoldedNet { input: self.input, layers: self.layers, readout: Readout::Flatten }
     }
 }

@@ -80,7 +80,7 @@ fn trainer_and_edge_agree_on_unet() {
 
 #[test]
 fn trainer_and_edge_agree_on_patches() {
-    check_parity(patches(), CLOSE);
+    check_parity(patches(), &BOUNDS);
 }
 
 #[test]

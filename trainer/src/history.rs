@@ -1,6 +1,7 @@
 //! What happened during a run, epoch by epoch and round by round: kept in the checkpoint, written as CSV, drawn in the report.
 
 use crate::neighbours::NeighbourStats;
+use crate::probe::ProbeRow;
 use salad_shared::atomic;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -66,6 +67,9 @@ pub struct History {
     pub epochs: Vec<EpochRow>,
     /// One row a round of phase 2.
     pub rounds: Vec<RoundRow>,
+    /// One row a round, phase 1 included: what was measured at its end.
+    #[serde(default)]
+    pub probes: Vec<ProbeRow>,
     /// Total loss of the first steps of the run, at most [`FIRST_LOSSES`]: what a test pins.
     pub first_losses: Vec<f64>,
 }

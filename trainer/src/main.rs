@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use salad_shared::message::message;
 use salad_trainer::config::Config;
-use salad_trainer::{demo_scene, device, finish, train};
+use salad_trainer::{demo_scene, device, finish, rounds, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +56,13 @@ enum Command {
     },
     /// Write the report of a trained run anew.
     Report {
+        /// The run's folder.
+        run: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Evaluate the weights of every round of a run that kept them.
+    Rounds {
         /// The run's folder.
         run: PathBuf,
         #[command(flatten)]
@@ -203,6 +210,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let trained = open(run, overrides)?;
             let path = finish::finish(&trained)?.write_report(run)?;
             println!("{}", path.display());
+        }
+        Command::Rounds { run, overrides } => {
+            let mut trained = open(run, overrides)?;
+            println!("{}", rounds::compare(run, &mut trained)?);
         }
         Command::DemoScene { out, seed } => {
             demo_scene::render(out, &demo_scene::Options { seed: *seed, ..Default::default() })

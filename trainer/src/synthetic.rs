@@ -61,3 +61,55 @@ mod tests {
         assert_eq!(cut_paste(&[Frame::new(1, 1, vec![9; 3]).unwrap()], 1).len(), COPIES);
     }
 }
+
+pub fn foreign(frames: &[Frame], seed: u64) -> Vec<Frame> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x1234);
+    let mut made = Vec::new();
+    for (i, frame) in frames.iter().enumerate() {
+        for _ in 0..COPIES {
+            let other = if frames.len() < 2 { 0 } else { (i + rng.random_range(1..frames.len())) % frames.len() };
+            let other = &frames[other];
+            let (width, height) = (frame.width() as usize, frame.height() as usize);
+            let (w, h) = (((width as f32 * rng.random_range(0.1..0.4f32)) as usize).max(1), ((height as f32 * rng.random_range(0.1..0.4f32)) as usize).max(1));
+            let (x0, y0) = (rng.random_range(0..=width - w), rng.random_range(0..=height - h));
+            let (fx, fy) = (rng.random_range(0..=width - w), rng.random_range(0..=height - h));
+            let alpha = rng.random_range(0.3..0.9f32);
+            let mut out = frame.clone();
+            for y in 0..h {
+                for x in 0..w {
+                    let (a, b) = (frame.pixel(x0 + x, y0 + y), other.pixel(fx + x, fy + y));
+                    let c = std::array::from_fn(|c| (f32::from(a[c]) * (1.0 - alpha) + f32::from(b[c]) * alpha) as u8);
+                    out.set_pixel(x0 + x, y0 + y, c);
+                }
+            }
+            made.push(out);
+        }
+    }
+    made
+}
+
+/// soft light or dark spots
+pub fn soft_spots(frames: &[Frame], seed: u64) -> Vec<Frame> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x4321);
+    let mut made = Vec::new();
+    for frame in frames {
+        for _ in 0..COPIES {
+            let (width, height) = (frame.width() as f32, frame.height() as f32);
+            let (cx, cy) = (rng.random_range(0.15..0.85f32) * width, rng.random_range(0.15..0.85f32) * height);
+            let (rx, ry) = (rng.random_range(0.06..0.2f32) * width, rng.random_range(0.06..0.2f32) * height);
+            let strength = rng.random_range(25.0..80.0f32) * if rng.random_range(0..2) == 0 { 1.0 } else { -1.0 };
+            let mut out = frame.clone();
+            for y in 0..frame.height() as usize {
+                for x in 0..frame.width() as usize {
+                    let d = ((x as f32 - cx) / rx).powi(2) + ((y as f32 - cy) / ry).powi(2);
+                    if d > 9.0 { continue; }
+                    let add = strength * (-0.5 * d).exp();
+                    let p = frame.pixel(x, y);
+                    out.set_pixel(x, y, std::array::from_fn(|c| (f32::from(p[c]) + add).clamp(0.0, 255.0) as u8));
+                }
+            }
+            made.push(out);
+        }
+    }
+    made
+}

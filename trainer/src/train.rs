@@ -3,6 +3,7 @@
 //! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
 
 use crate::checkpoint::{self, CheckpointError, Named, Saved, State};
+use crate::choice::{self, Choice, ChoiceError};
 use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
@@ -11,9 +12,11 @@ use crate::loader::{Batch, Loader, LoaderError};
 use crate::losses::{BatchTargets, contrastive};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
+use crate::monitor::{Monitor, MonitorError, StepAt, Written};
 use crate::neighbours::Neighbourhoods;
 use crate::network::{to_images, to_tensor};
 use crate::optimiser::Adam;
+use crate::probe::Probe;
 use crate::progress::Progress;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
@@ -40,6 +43,12 @@ pub enum TrainError {
     /// The images of an epoch.
     #[error(transparent)]
     Loader(#[from] LoaderError),
+    /// The files that grow while a run trains.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// The weights to end with.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// libtorch.
     #[error("libtorch: {0}")]
     Tch(#[from] TchError),
@@ -89,8 +98,10 @@ pub struct Trained {
     pub config: Config,
     /// Its images.
     pub images: Images,
-    /// Its network.
+    /// Its network, with the weights of `choice`.
     pub model: Model,
+    /// Which weights it ended with.
+    pub choice: Choice,
     /// What happened.
     pub history: History,
 }
@@ -126,7 +137,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
     let mut history = History::default();
     let mut neighbourhoods = None;
-    let mut start = 0;
+    let (mut start, mut written) = (0, Written::default());
     if let Some((state, mut tensors)) = saved {
         if state.dataset_sha256 != images.sha256 {
             return Err(TrainError::Refused(format!(
@@ -142,33 +153,39 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             let (prototypical, members) = (take("prototypical")?.to_device(device), take("members")?.to_device(device));
             neighbourhoods = Some(Neighbourhoods { prototypical, members });
         }
-        (history, start) = (state.history, state.epochs_done);
+        (history, start, written) = (state.history, state.epochs_done, state.written);
         log::info!("going on after epoch {start}");
     }
 
     let schedule = config.schedule();
-    let loader = Loader::new(
-        Arc::clone(&images.train.frames),
-        config.input_spec(),
-        config.augment.clone(),
-        config.train.views,
-        config.train.batch_size,
-        config.seed,
-        config.train.loader_threads,
-    )?;
+    let loader = loader(config, &images)?;
+    let probe = Probe::new(&images, config.score, config.train.tau, config.seed);
+    let mut monitor = Monitor::open(run, written)?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
+        if choice::has_stopped(&config.train, &history.probes) {
+            break;
+        }
         let began = Instant::now();
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
             let t = &config.train;
             let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, t.rate, t.neighbours, t.tau);
             neighbourhoods = Some(found);
-            history.rounds.push(RoundRow::new(stage.round, &stats));
+            let row = RoundRow::new(stage.round, &stats);
+            monitor.round(&row)?;
+            history.rounds.push(row);
         }
-        let mut run_epoch =
-            Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
+        let rows_before = stage.ends.then(|| probe.rows_of(&bank));
+        let mut run_epoch = Epoch {
+            config,
+            model: &model,
+            bank: &mut bank,
+            adam: &mut adam,
+            first: &mut history.first_losses,
+            monitor: &mut monitor,
+        };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -181,6 +198,13 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
                 epoch + 1
             )));
         }
+        monitor.epoch(&row)?;
+        if let Some(before) = rows_before {
+            let probed = probe.measure(stage.round, &model, &bank, &before, row.validation_reconstruction)?;
+            monitor.probed(&probed, probe.pictures(&model)?.as_ref())?;
+            history.probes.push(probed);
+            choice::keep_round(&config.train, run, &model, &history.probes)?;
+        }
         history.epochs.push(row);
         let state = State {
             version: 1,
@@ -190,6 +214,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             round: stage.round,
             optimiser_steps: adam.steps(),
             history: history.clone(),
+            written: monitor.commit()?,
             tensors: String::new(),
             tensors_sha256: String::new(),
         };
@@ -198,11 +223,15 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
     }
     progress.finish();
-    if end < schedule.epochs() {
-        log::info!("stopped after epoch {}; --resume goes on", start.max(end));
+    let done = history.epochs.len() as u32;
+    if choice::has_stopped(&config.train, &history.probes) {
+        log::info!("stopped after epoch {done}: train.patience_rounds without a better round");
+    } else if done < schedule.epochs() {
+        log::info!("stopped after epoch {done}; --resume goes on");
         return Ok(None);
     }
-    Ok(Some(Trained { config: config.clone(), images, model, history }))
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
+    Ok(Some(Trained { config: config.clone(), images, model, choice, history }))
 }
 
 /// The configuration that the run in a folder began with, as TOML.
@@ -225,7 +254,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     let config = adjust(&state.config)?;
     same_training(run, &state.config, &config)?;
     let epochs = config.schedule().epochs();
-    if state.epochs_done < epochs {
+    if state.epochs_done < epochs && !choice::has_stopped(&config.train, &state.history.probes) {
         return Err(TrainError::Refused(format!(
             "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
             run.display(),
@@ -239,7 +268,8 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     }
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
-    Ok(Trained { config, images, model, history: state.history })
+    let choice = choice::settle(&config.train, run, &state.history, &mut model, &loader(&config, &images)?)?;
+    Ok(Trained { config, images, model, choice, history: state.history })
 }
 
 /// One epoch's parts, borrowed from the run.
@@ -249,6 +279,7 @@ struct Epoch<'a> {
     bank: &'a mut MemoryBank,
     adam: &'a mut Adam,
     first: &'a mut Vec<f64>,
+    monitor: &'a mut Monitor,
 }
 
 impl Epoch<'_> {
@@ -271,6 +302,8 @@ impl Epoch<'_> {
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
+            let at = StepAt { step: self.adam.steps(), epoch, round: schedule.stage(epoch).round, learning_rate };
+            self.monitor.step(at, &terms)?;
             sums += terms * batch.size as f64;
             images += batch.size;
         }
@@ -361,6 +394,8 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     like.train.device.clone_from(&config.train.device);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
+    like.train.keep = config.train.keep;
+    like.train.average_rounds = config.train.average_rounds;
     like.score = config.score;
     like.condense.clone_from(&config.condense);
     like.quantize.clone_from(&config.quantize);
@@ -374,6 +409,18 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
         run.display(),
         run.join("config.toml").display()
     )))
+}
+
+pub(crate) fn loader(config: &Config, images: &Images) -> Result<Loader, LoaderError> {
+    Loader::new(
+        Arc::clone(&images.train.frames),
+        config.input_spec(),
+        config.augment.clone(),
+        config.train.views,
+        config.train.batch_size,
+        config.seed,
+        config.train.loader_threads,
+    )
 }
 
 fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {

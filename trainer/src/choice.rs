@@ -21,13 +21,16 @@ use tch::{TchError, Tensor, nn, no_grad};
 /// Batches that batch norm's statistics are taken from, at least, where weights have been averaged.
 const BATCHES: usize = 32;
 
+/// Rounds whose criterion is at least this share of the highest count as equally good.
+const NEARLY: f64 = 0.95;
+
 /// `train.keep`: the weights a run ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
     /// Those of the last step.
     Last,
-    /// Those at the end of the round with the best label-free criterion.
+    /// Those at the end of the round with the best label-free criterion ([`best`]).
     Best,
     /// The mean of those at the end of the last `train.average_rounds` rounds.
     Average,
@@ -46,8 +49,9 @@ impl std::fmt::Display for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let rounds = self.rounds.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         match self.keep {
+            _ if self.rounds.is_empty() => f.write_str("those of the last step"),
             Keep::Last => write!(f, "those of the last round, {rounds}"),
-            Keep::Best => write!(f, "those of round {rounds}, the best by made-up anomalies"),
+            Keep::Best => write!(f, "those of round {rounds}, the last of those with the highest effective rank"),
             Keep::Average => write!(f, "the mean of those of rounds {rounds}"),
         }
     }
@@ -66,16 +70,15 @@ pub enum ChoiceError {
     },
     /// A round's weights were not kept.
     #[error(
-        "{}: round {round}'s weights were not kept, and train.keep = \"{keep}\" wants them: take another train.keep, or \
-         train anew with train.keep_rounds = true", path.display()
+        "{}: is not there: round {round}'s weights were not kept; go by the train.keep that the run began with, or train \
+         anew with train.keep_rounds = true",
+        path.display()
     )]
     NotKept {
         /// The file that is not there.
         path: PathBuf,
         /// The round.
         round: u32,
-        /// What wants it.
-        keep: &'static str,
     },
     /// A file is damaged.
     #[error("{}: {problem}; train anew, or take another train.keep", path.display())]
@@ -90,22 +93,29 @@ pub enum ChoiceError {
     Tch(#[from] TchError),
 }
 
-/// The label-free criterion: higher is better.
+/// The label-free criterion, higher is better: the effective rank of the embeddings. It falls when normal images gather in
+/// too few places, and grows as the encoder tells more of them apart; docs/label-free-choice.md has what it was compared
+/// with, and how well it tracks.
 pub fn criterion(row: &ProbeRow) -> f64 {
-    row.cutpaste_auroc
+    row.effective_rank
 }
 
-/// The row with the best criterion; of equals the last, which has been trained longest.
+/// The last row with nearly the highest criterion: it has been trained longest.
 pub fn best(rows: &[ProbeRow]) -> Option<&ProbeRow> {
-    rows.iter().max_by(|a, b| criterion(a).total_cmp(&criterion(b)))
+    let highest = highest(rows);
+    rows.iter().rev().find(|row| criterion(row) >= NEARLY * highest)
 }
 
 /// Whether the criterion has not improved for `train.patience_rounds` rounds.
 pub fn has_stopped(config: &TrainConfig, rows: &[ProbeRow]) -> bool {
     let patience = config.patience_rounds as usize;
-    let Some(highest) = best(rows).map(criterion) else { return false };
+    let highest = highest(rows);
     let first = rows.iter().position(|r| criterion(r) >= highest).unwrap_or(0);
     patience > 0 && rows.len() > first + patience
+}
+
+fn highest(rows: &[ProbeRow]) -> f64 {
+    rows.iter().map(criterion).fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// The rounds whose weights may be wanted when training ends after those in `rows`.
@@ -122,17 +132,17 @@ pub fn keep_round(config: &TrainConfig, run: &Path, model: &Model, rows: &[Probe
     let Some(round) = rows.last().map(|r| r.round) else { return Ok(()) };
     let wanted = wanted(config, rows);
     if config.keep_rounds || (config.keep != Keep::Last && wanted.contains(&round)) {
-        let path = path(run, round);
-        let io = |source| ChoiceError::Io { path: path.clone(), source };
+        let file = path(run, round);
+        let io = |source| ChoiceError::Io { path: file.clone(), source };
         std::fs::create_dir_all(run.join(FOLDER)).map_err(io)?;
         let bytes = to_safetensors(&model.variables())
-            .map_err(|problem| ChoiceError::Damaged { path: path.clone(), problem })?;
-        atomic::write(&path, &bytes).map_err(io)?;
+            .map_err(|problem| ChoiceError::Damaged { path: file.clone(), problem })?;
+        atomic::write(&file, &bytes).map_err(io)?;
     }
     if !config.keep_rounds {
         for other in rows.iter().map(|r| r.round).filter(|r| !wanted.contains(r)) {
             // What cannot be deleted costs room and does no harm.
-            let _ = std::fs::remove_file(self::path(run, other));
+            let _ = std::fs::remove_file(path(run, other));
         }
     }
     Ok(())
@@ -149,10 +159,12 @@ pub fn settle(
 ) -> Result<Choice, ChoiceError> {
     let rounds = wanted(config, &history.probes);
     match config.keep {
+        // A run of a version that measured no rounds ends with what it has.
+        _ if rounds.is_empty() => {}
         Keep::Last => {}
         Keep::Best => {
             for &round in &rounds {
-                restore(run, round, model, "best")?;
+                restore(run, round, model)?;
             }
         }
         Keep::Average => {
@@ -164,8 +176,8 @@ pub fn settle(
 }
 
 /// Sets the model's weights to those at the end of a round.
-pub fn restore(run: &Path, round: u32, model: &mut Model, keep: &'static str) -> Result<(), ChoiceError> {
-    let mut tensors = read(run, round, keep)?;
+pub fn restore(run: &Path, round: u32, model: &mut Model) -> Result<(), ChoiceError> {
+    let mut tensors = read(run, round)?;
     model.restore(|name| take(&mut tensors, run, round, name))
 }
 
@@ -175,11 +187,11 @@ fn path(run: &Path, round: u32) -> PathBuf {
     run.join(FOLDER).join(format!("round-{round:03}.safetensors"))
 }
 
-fn read(run: &Path, round: u32, keep: &'static str) -> Result<HashMap<String, Tensor>, ChoiceError> {
+fn read(run: &Path, round: u32) -> Result<HashMap<String, Tensor>, ChoiceError> {
     let path = path(run, round);
     match std::fs::read(&path) {
         Ok(bytes) => from_safetensors(&bytes).map_err(|problem| ChoiceError::Damaged { path, problem }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ChoiceError::NotKept { path, round, keep }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ChoiceError::NotKept { path, round }),
         Err(source) => Err(ChoiceError::Io { path, source }),
     }
 }
@@ -192,7 +204,7 @@ fn take(tensors: &mut HashMap<String, Tensor>, run: &Path, round: u32, name: &st
 fn average(run: &Path, rounds: &[u32], model: &mut Model) -> Result<(), ChoiceError> {
     let mut sums: HashMap<String, Tensor> = HashMap::new();
     for &round in rounds {
-        for (name, tensor) in read(run, round, "average")? {
+        for (name, tensor) in read(run, round)? {
             let sum = match sums.remove(&name) {
                 Some(sum) => sum.f_add(&tensor)?,
                 None => tensor,
@@ -219,11 +231,55 @@ fn retake_statistics(model: &Model, loader: &Loader) -> Result<(), TchError> {
         no_grad(|| {
             statistics.iter_mut().for_each(|s| _ = s.zero_());
             let images = to_images(&batch.images, &model.input, model.store.device());
-            model.net.decode(&model.net.encode(&images, true), true);
+            let _ = model.net.decode(&model.net.encode(&images, true), true);
             sums.iter_mut().zip(&statistics).try_for_each(|(sum, s)| sum.f_add_(s).map(|_| ()))
         })?;
         batches += 1;
     }
     let scale = 1.0 / (momentum * f64::from(batches));
     no_grad(|| statistics.iter_mut().zip(&sums).try_for_each(|(s, sum)| s.f_copy_(&sum.f_mul_scalar(scale)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(ranks: &[f64]) -> Vec<ProbeRow> {
+        let row = |(round, &effective_rank): (usize, &f64)| ProbeRow {
+            round: round as u32,
+            effective_rank,
+            ..Default::default()
+        };
+        ranks.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn of_nearly_equal_rounds_the_last_is_best() {
+        let found = |ranks: &[f64]| best(&rows(ranks)).map(|r| r.round);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[2.0, 8.0, 3.0]), Some(1));
+        assert_eq!(found(&[2.0, 8.0, 7.8, 3.0]), Some(2));
+        assert_eq!(found(&[2.0, 8.0, 7.8, 9.0, 3.0]), Some(3));
+    }
+
+    #[test]
+    fn a_round_once_dropped_is_never_wanted_again() {
+        let config = TrainConfig { keep: Keep::Best, ..Default::default() };
+        let ranks = [3.0, 5.0, 4.9, 4.8, 5.1, 4.7, 2.0, 4.85, 6.0, 1.0];
+        let wanted: Vec<u32> = (1..=ranks.len()).map(|n| wanted(&config, &rows(&ranks[..n]))[0]).collect();
+        assert!(wanted.is_sorted(), "{wanted:?}");
+    }
+
+    #[test]
+    fn patience_counts_rounds_without_a_higher_criterion() {
+        let stopped = |patience_rounds, ranks: &[f64]| {
+            has_stopped(&TrainConfig { patience_rounds, ..Default::default() }, &rows(ranks))
+        };
+        assert!(!stopped(0, &[9.0, 1.0, 1.0, 1.0]));
+        assert!(!stopped(2, &[]));
+        assert!(!stopped(2, &[9.0, 1.0]));
+        assert!(stopped(2, &[9.0, 1.0, 9.0]));
+        assert!(!stopped(2, &[9.0, 1.0, 9.1]));
+        assert!(!stopped(2, &[9.0, 1.0, 9.1, 1.0]));
+    }
 }

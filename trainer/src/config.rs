@@ -222,7 +222,7 @@ impl Default for TrainConfig {
             learning_rate: 1e-4,
             schedule: RateSchedule::Cosine,
             weight_decay: 1e-6,
-            keep: Keep::Last,
+            keep: Keep::Best,
             average_rounds: 3,
             patience_rounds: 0,
             keep_rounds: false,

@@ -37,3 +37,4 @@ pub mod schedule;
 pub mod synthetic;
 pub mod tensorboard;
 pub mod train;
+pub mod warnings;

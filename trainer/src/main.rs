@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use salad_shared::message::message;
 use salad_trainer::config::Config;
+use salad_trainer::tensorboard::projector;
 use salad_trainer::{demo_scene, device, finish, rounds, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,10 +62,14 @@ enum Command {
         #[command(flatten)]
         overrides: Overrides,
     },
-    /// Evaluate the weights of every round of a run that kept them.
+    /// Evaluate every round of a run that was trained with train.keep_rounds=true: how well the choice of weights without
+    /// labels tracks the test set.
     Rounds {
         /// The run's folder.
         run: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -190,6 +195,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             finished.write_evaluation(out)?;
             finished.write_bundle(&finished.bundle_path(out))?;
             finished.write_report(out)?;
+            projector::write(&finished, out)?;
             println!("{finished}");
         }
         Command::Evaluate { run, overrides } => {
@@ -211,9 +217,9 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let path = finish::finish(&trained)?.write_report(run)?;
             println!("{}", path.display());
         }
-        Command::Rounds { run, overrides } => {
-            let mut trained = open(run, overrides)?;
-            println!("{}", rounds::compare(run, &mut trained)?);
+        Command::Rounds { run, json, overrides } => {
+            let compared = rounds::compare(run, &mut open(run, overrides)?)?;
+            if *json { println!("{}", serde_json::to_string(&compared)?) } else { println!("{compared}") }
         }
         Command::DemoScene { out, seed } => {
             demo_scene::render(out, &demo_scene::Options { seed: *seed, ..Default::default() })

@@ -7,12 +7,8 @@ use salad_shared::preprocess::Frame;
 /// A frame as a PNG file's bytes.
 pub fn png(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();
-    let written = PngEncoder::new(&mut out).write_image(
-        frame.rgb(),
-        frame.width(),
-        frame.height(),
-        ExtendedColorType::Rgb8,
-    );
+    let written =
+        PngEncoder::new(&mut out).write_image(frame.rgb(), frame.width(), frame.height(), ExtendedColorType::Rgb8);
     debug_assert!(written.is_ok(), "a frame's buffer fits its size, and a Vec takes every byte");
     out
 }

@@ -1,22 +1,22 @@
-//! What can be said of a round's weights without a single label: how well they tell made-up anomalies from validation
-//! images, how normal images lie, how the bank follows. Images are the same all through a run, so that rounds compare.
+//! What can be said of a round's weights without a single label: how embeddings spread, how well they tell made-up
+//! anomalies from validation images, how the bank follows. The images are the same all through a run, so that rounds compare.
 
 use crate::condense::scores;
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
+use crate::neighbours::entropies;
 use crate::network::{to_floats, to_tensor};
 use crate::png::grid;
 use crate::synthetic::cut_paste;
 use crate::train::{Images, TrainError};
-use ndarray::{Array2, s};
-use salad_shared::bank::top_k;
+use ndarray::{Array2, Axis};
 use salad_shared::metrics::auroc;
 use salad_shared::preprocess::{Frame, frame_from_input};
 use salad_shared::score::ScoreSpec;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, TchError, Tensor, no_grad};
 
-/// Training images a probe looks at, at most: a round's training costs over ten times as much, however many there are.
+/// Training images a probe looks at, at most: far below what a round's training costs, however many there are.
 const BANK: usize = 1024;
 /// Validation images, at most; there are four made-up anomalies of each.
 const VALIDATION: usize = 128;
@@ -24,43 +24,48 @@ const VALIDATION: usize = 128;
 const SHOWN: usize = 8;
 /// Longest side at which they are shown, pixels.
 const SHOWN_SIDE: u32 = 128;
+/// From this mean cosine on, embeddings are one point but for rounding. A fixed camera's lie close too, at 0.999.
+pub const ONE_POINT: f64 = 0.99999;
+/// A row of the bank stands still if an epoch takes it less than this share of the way to its image's embedding.
+const STILL: f32 = 0.01;
 
 /// One round's weights, at its end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeRow {
     /// 0 is phase 1.
     pub round: u32,
-    pub cutpaste_auroc: f64,
-    pub cutpaste_margin: f64,
-    pub foreign_auroc: f64,
-    pub blur_auroc: f64,
-    pub validation_reconstruction: f64,
-    pub validation_score: f64,
-    pub validation_gap: f64,
-    pub entropy: f64,
-    pub cosine_mean: f64,
+    /// Effective rank of the training images' embeddings, see [`spread`].
     pub effective_rank: f64,
+    /// Mean cosine of two training images' embeddings, -1..=1.
+    pub cosine_mean: f64,
+    /// Mean entropy of the training images' embeddings as a bank, as a share of the most it can be, 0..=1.
+    pub entropy: f64,
+    /// AUROC of made-up anomalies ([`crate::synthetic`]) against the validation images they are made from.
+    pub made_up_auroc: f64,
+    /// How far the mean score of made-up anomalies lies above that of validation images, in the latter's standard
+    /// deviations: what still grows where the AUROC has come to 1.
+    pub made_up_margin: f64,
+    /// Mean score of validation images.
+    pub validation_score: f64,
+    /// Their reconstruction loss.
+    pub validation_reconstruction: f64,
+    /// Share of the memory bank's rows that stood still in the round's last epoch, 0..=1.
     pub still_rows: f64,
-    pub bank_cosine: f64,
 }
 
 impl ProbeRow {
-    /// The figures under the names they are shown by.
-    pub fn named(&self) -> [(&'static str, f64); 12] {
+    /// The figures under their names.
+    pub fn named(&self) -> [(&'static str, f64); 8] {
         [
-            ("probe/cutpaste_auroc", self.cutpaste_auroc),
-            ("probe/cutpaste_margin", self.cutpaste_margin),
-            ("probe/foreign_auroc", self.foreign_auroc),
-            ("probe/blur_auroc", self.blur_auroc),
-            ("probe/validation_reconstruction", self.validation_reconstruction),
-            ("probe/validation_score", self.validation_score),
-            ("probe/validation_gap", self.validation_gap),
-            ("probe/entropy", self.entropy),
-            ("probe/cosine_mean", self.cosine_mean),
-            ("probe/effective_rank", self.effective_rank),
-            ("probe/still_rows", self.still_rows),
-            ("probe/bank_cosine", self.bank_cosine),
+            ("effective_rank", self.effective_rank),
+            ("cosine_mean", self.cosine_mean),
+            ("entropy", self.entropy),
+            ("made_up_auroc", self.made_up_auroc),
+            ("made_up_margin", self.made_up_margin),
+            ("validation_score", self.validation_score),
+            ("validation_reconstruction", self.validation_reconstruction),
+            ("still_rows", self.still_rows),
         ]
     }
 }
@@ -72,24 +77,22 @@ pub struct Probe {
     bank: Vec<Frame>,
     validation: Vec<Frame>,
     made_up: Vec<Frame>,
-    foreign: Vec<Frame>,
-    blurred: Vec<Frame>,
     score: ScoreSpec,
     tau: f64,
 }
 
 impl Probe {
+    /// Takes training and validation images, spread evenly over all, and makes anomalies of the latter.
     pub fn new(images: &Images, score: ScoreSpec, tau: f64, seed: u64) -> Probe {
         let spread = |n: usize, most: usize| (0..n).step_by(n.div_ceil(most).max(1));
-        let rows: Vec<usize> = spread(images.train.frames.len(), BANK).collect();
-        let validation: Vec<Frame> =
-            spread(images.validation.frames.len(), VALIDATION).map(|i| images.validation.frames[i].clone()).collect();
+        let take = |frames: &[Frame], most: usize| -> Vec<Frame> {
+            spread(frames.len(), most).filter_map(|i| frames.get(i).cloned()).collect()
+        };
+        let validation = take(&images.validation.frames, VALIDATION);
         Probe {
-            bank: rows.iter().map(|&i| images.train.frames[i].clone()).collect(),
-            rows: rows.into_iter().map(|i| i as i64).collect(),
+            rows: spread(images.train.frames.len(), BANK).map(|i| i as i64).collect(),
+            bank: take(&images.train.frames, BANK),
             made_up: cut_paste(&validation, seed),
-            foreign: crate::synthetic::foreign(&validation, seed),
-            blurred: crate::synthetic::soft_spots(&validation, seed),
             validation,
             score,
             tau,
@@ -102,6 +105,7 @@ impl Probe {
         no_grad(|| bank.rows().index_select(0, &rows))
     }
 
+    /// Measures the weights at the end of a round; `before` is what [`rows_of`](Probe::rows_of) gave before its last epoch.
     pub fn measure(
         &self,
         round: u32,
@@ -110,47 +114,22 @@ impl Probe {
         before: &Tensor,
         validation_reconstruction: f64,
     ) -> Result<ProbeRow, TrainError> {
-        let fresh = model.embed(&self.bank)?;
-        let normal = scores(&fresh, &model.embed(&self.validation)?, &self.score);
-        let of = |frames: &[Frame]| -> Result<Vec<f32>, TrainError> { Ok(scores(&fresh, &model.embed(frames)?, &self.score)) };
-        let area = |a: &[f32]| auroc(&normal, a).map_err(|e| TrainError::Refused(e.to_string()));
-        let made_up = of(&self.made_up)?;
-        let (mean, sd) = moments(&normal);
-        let similarities = fresh.dot(&fresh.t());
-        let n = fresh.nrows() as f64;
-        let own: Vec<f32> = similarities
-            .rows()
-            .into_iter()
-            .enumerate()
-            .map(|(i, row)| {
-                let mut others = row.to_vec();
-                others.remove(i);
-                self.score.of_neighbours(&top_k(&others, self.score.neighbours()))
-            })
-            .collect();
-        let squares: f64 = similarities.iter().map(|&c| f64::from(c).powi(2)).sum();
-        let sum: f64 = similarities.iter().map(|&c| f64::from(c)).sum();
-        let entropy = crate::neighbours::entropies(&to_tensor(&fresh), self.tau).mean(Kind::Double).double_value(&[]);
-        let after = self.rows_of(bank);
-        let fresh_t = to_tensor(&fresh).to_device(after.device());
-        let length = |t: &Tensor| to_floats(&t.norm_scalaropt_dim(2, [1], false));
-        let (moved, gap) = (length(&(&after - before))?, length(&(&fresh_t - &after))?);
-        let still = moved.iter().zip(&gap).filter(|(m, g)| **m < 0.01 * **g).count();
-        let bank_cosine = (&after * &fresh_t).sum_dim_intlist([1].as_slice(), false, Kind::Double).mean(Kind::Double);
+        let rows = model.embed(&self.bank)?;
+        let normal = scores(&rows, &model.embed(&self.validation)?, &self.score);
+        let made_up = scores(&rows, &model.embed(&self.made_up)?, &self.score);
+        let ((mean, deviation), (made_up_mean, _)) = (moments(&normal), moments(&made_up));
+        let (cosine_mean, effective_rank) = spread(&rows);
+        let entropy = entropies(&to_tensor(&rows), self.tau).mean(Kind::Double).double_value(&[]);
         Ok(ProbeRow {
             round,
-            cutpaste_auroc: area(&made_up)?,
-            cutpaste_margin: (moments(&made_up).0 - mean) / sd,
-            foreign_auroc: area(&of(&self.foreign)?)?,
-            blur_auroc: area(&of(&self.blurred)?)?,
-            validation_reconstruction,
+            effective_rank,
+            cosine_mean,
+            entropy: entropy / (rows.nrows().max(2) as f64).ln(),
+            made_up_auroc: auroc(&normal, &made_up).map_err(|e| TrainError::Refused(e.to_string()))?,
+            made_up_margin: (made_up_mean - mean) / deviation.max(f64::from(f32::EPSILON)),
             validation_score: mean,
-            validation_gap: auroc(&own, &normal).map_err(|e| TrainError::Refused(e.to_string()))?,
-            entropy: entropy / n.ln(),
-            cosine_mean: (sum - n) / (n * (n - 1.0)),
-            effective_rank: n * n / squares,
-            still_rows: still as f64 / n,
-            bank_cosine: bank_cosine.double_value(&[]),
+            validation_reconstruction,
+            still_rows: still_rows(before, &self.rows_of(bank), &to_tensor(&rows))?,
         })
     }
 
@@ -167,9 +146,94 @@ impl Probe {
     }
 }
 
+/// The mean cosine of two different rows (\[n, d\], unit length), and the effective rank of the rows about their mean: the
+/// participation ratio (sum of the covariance's eigenvalues)^2 / (sum of their squares), from 1 for a line to d for no
+/// direction preferred. Rows that are one point ([`ONE_POINT`]) have rank 1: what is left of them is rounding.
+pub fn spread(rows: &Array2<f32>) -> (f64, f64) {
+    let n = rows.nrows() as f64;
+    let wide = rows.mapv(f64::from);
+    let Some(mean) = wide.mean_axis(Axis(0)).filter(|_| n > 1.0) else { return (1.0, 1.0) };
+    // The sum of all rows' cosines is the squared length of their sum; each row's own is 1.
+    let cosine_mean = (n * n * mean.dot(&mean) - n) / (n * (n - 1.0));
+    if cosine_mean > ONE_POINT {
+        return (cosine_mean, 1.0);
+    }
+    // The eigenvalues of the rows' products with each other are those of their covariance, times n.
+    let centred = wide - &mean;
+    let products = centred.dot(&centred.t());
+    let (sum, squares) = (products.diag().sum(), products.mapv(|v| v * v).sum());
+    (cosine_mean, sum * sum / squares)
+}
+
+/// The share of rows of the bank that hardly moved from `before` to `after` while their images' embeddings are elsewhere;
+/// all \[r, d\].
+fn still_rows(before: &Tensor, after: &Tensor, embeddings: &Tensor) -> Result<f64, TchError> {
+    let length = |t: Tensor| to_floats(&t.norm_scalaropt_dim(2, [1], false));
+    let moved = length(after - before)?;
+    let left = length(embeddings.to_device(after.device()) - after)?;
+    let still = moved.iter().zip(&left).filter(|(moved, left)| **moved < STILL * **left).count();
+    Ok(still as f64 / moved.len().max(1) as f64)
+}
+
+/// Mean and standard deviation.
 fn moments(values: &[f32]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
     let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-    (mean, variance.sqrt().max(1e-9))
+    (mean, variance.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Unit rows: a common direction, a random step along each of the first `directions` axes, and rounding.
+    fn rows(directions: usize, step: f32) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut rows = Array2::from_shape_fn((200, 32), |(_, j)| {
+            let along = if j < directions { step * (rng.random::<f32>() - 0.5) } else { 0.0 };
+            1.0 + along + 1e-6 * (rng.random::<f32>() - 0.5)
+        });
+        for mut row in rows.rows_mut() {
+            let length = row.dot(&row).sqrt();
+            row.mapv_inplace(|v| v / length);
+        }
+        rows
+    }
+
+    #[test]
+    fn the_rank_counts_the_directions_however_close_rows_lie() {
+        for step in [0.1, 1.0] {
+            let (cosine, rank) = spread(&rows(8, step));
+            assert!(cosine > 0.95 && (rank - 8.0).abs() < 0.6, "{step}: {cosine} {rank}");
+        }
+        let (_, line) = spread(&rows(1, 1.0));
+        assert!((line - 1.0).abs() < 0.01, "{line}");
+    }
+
+    #[test]
+    fn one_point_has_rank_one_whatever_rounding_makes_of_it() {
+        let (cosine, rank) = spread(&rows(0, 0.0));
+        assert!(cosine > ONE_POINT && rank == 1.0, "{cosine} {rank}");
+        assert_eq!(spread(&Array2::zeros((0, 0))), (1.0, 1.0));
+    }
+
+    #[test]
+    fn the_mean_cosine_is_that_of_the_pairs() {
+        let rows = rows(8, 1.0);
+        let all = rows.dot(&rows.t());
+        let pairs = (all.sum() - all.diag().sum()) / (200.0 * 199.0);
+        assert!((spread(&rows).0 - f64::from(pairs)).abs() < 1e-5);
+    }
+
+    #[test]
+    fn rows_that_wait_far_from_their_images_stand_still() {
+        let before = Tensor::from_slice(&[1f32, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0]).view([4, 2]);
+        let images = Tensor::from_slice(&[0f32, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]).view([4, 2]);
+        // The first goes half the way and the second hardly moves; the others have arrived.
+        let after = Tensor::from_slice(&[0.5f32, 0.5, 0.9999, 0.0001, 1.0, 0.0, 0.0, 1.0]).view([4, 2]);
+        assert_eq!(still_rows(&before, &after, &images).unwrap(), 0.25);
+    }
 }

@@ -9,47 +9,62 @@ use crate::probe::ProbeRow;
 use crate::train::{Images, TrainError, Trained, loader};
 use salad_shared::metrics::{auroc, spearman};
 use salad_shared::score::ScoreSpec;
+use serde::Serialize;
 use std::path::Path;
 
 /// The rounds of a run with what the test set says of each.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rounds {
-    /// Each round's label-free figures and its test AUROC, f32, over the whole bank.
-    pub rounds: Vec<(ProbeRow, f64)>,
+    /// The rounds, in order.
+    pub rounds: Vec<Round>,
     /// Test AUROC of what each `train.keep` ends with.
     pub kept: Vec<(Keep, f64)>,
-    /// Spearman's rank correlation of each label-free figure with the test AUROC over rounds; `None` where one of them
-    /// never changes.
+    /// Spearman's rank correlation of each label-free figure, and of the round's number, with the test AUROC over rounds;
+    /// `None` where one of them never changes.
     pub correlations: Vec<(&'static str, Option<f64>)>,
 }
 
-/// Evaluates every round of a run that was trained with `train.keep_rounds`. Refuses runs without one, and data without
-/// normal and anomalous test images.
+/// One round.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Round {
+    /// What was measured without labels.
+    pub probe: ProbeRow,
+    /// AUROC of the test set, f32, over the whole bank.
+    pub test_auroc: f64,
+}
+
+/// Evaluates every round of a run that was trained with `train.keep_rounds`. Refuses runs without, and data without
+/// normal and anomalous test images. The model is left with the weights of the last `train.keep` tried.
 pub fn compare(run: &Path, trained: &mut Trained) -> Result<Rounds, TrainError> {
     let Trained { config, images, model, history, .. } = trained;
-    let loader = loader(config, images)?;
     let mut rounds = Vec::new();
-    for row in &history.probes {
-        choice::restore(run, row.round, model, "rounds")?;
-        rounds.push((row.clone(), test_auroc(model, images, &config.score)?));
+    for probe in &history.probes {
+        choice::restore(run, probe.round, model)?;
+        rounds.push(Round { probe: probe.clone(), test_auroc: test_auroc(model, images, &config.score)? });
     }
-    let mut kept = Vec::new();
+    let (loader, mut kept) = (loader(config, images)?, Vec::new());
     for keep in [Keep::Last, Keep::Best, Keep::Average] {
         if let Some(last) = history.probes.last() {
-            choice::restore(run, last.round, model, "rounds")?;
+            choice::restore(run, last.round, model)?;
         }
         choice::settle(&TrainConfig { keep, ..config.train.clone() }, run, history, model, &loader)?;
         kept.push((keep, test_auroc(model, images, &config.score)?));
     }
-    let aurocs: Vec<f32> = rounds.iter().map(|(_, auroc)| *auroc as f32).collect();
-    let names = rounds.first().map(|(row, _)| row.named().map(|(name, _)| name)).into_iter().flatten();
-    let correlations = names.enumerate().map(|(at, name)| {
-        let figures: Vec<f32> = rounds.iter().map(|(row, _)| row.named()[at].1 as f32).collect();
-        let found = spearman(&figures, &aurocs).map_err(|e| TrainError::Refused(e.to_string()))?;
-        Ok((name, found))
-    });
-    let correlations = correlations.collect::<Result<_, TrainError>>()?;
-    Ok(Rounds { rounds, kept, correlations })
+    Ok(Rounds { kept, correlations: correlations(&rounds)?, rounds })
+}
+
+fn correlations(rounds: &[Round]) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
+    let aurocs: Vec<f32> = rounds.iter().map(|r| r.test_auroc as f32).collect();
+    let correlation = |name, figures: &[f32]| {
+        spearman(figures, &aurocs).map(|found| (name, found)).map_err(|e| TrainError::Refused(e.to_string()))
+    };
+    let number: Vec<f32> = rounds.iter().map(|r| r.probe.round as f32).collect();
+    let mut found = vec![correlation("round", &number)?];
+    for (at, (name, _)) in ProbeRow::default().named().into_iter().enumerate() {
+        let figures: Vec<f32> = rounds.iter().filter_map(|r| Some(r.probe.named().get(at)?.1 as f32)).collect();
+        found.push(correlation(name, &figures)?);
+    }
+    Ok(found)
 }
 
 fn test_auroc(model: &Model, images: &Images, score: &ScoreSpec) -> Result<f64, TrainError> {
@@ -59,23 +74,21 @@ fn test_auroc(model: &Model, images: &Images, score: &ScoreSpec) -> Result<f64, 
         let own = all.iter().zip(&images.test.items).filter(|(_, t)| t.kind.is_some() == anomalous);
         own.map(|(score, _)| *score).collect()
     };
-    auroc(&of(false), &of(true)).map_err(|e| TrainError::Refused(format!("the test set: {e}")))
+    auroc(&of(false), &of(true)).map_err(|e| TrainError::Refused(format!("the test set cannot judge the rounds: {e}")))
 }
 
 impl std::fmt::Display for Rounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.correlations.iter().map(|(name, _)| *name).collect();
-        writeln!(f, "round,test_auroc,{}", names.join(","))?;
-        for (row, auroc) in &self.rounds {
-            let figures: Vec<String> = row.named().iter().map(|(_, v)| format!("{v:.4}")).collect();
-            writeln!(f, "{},{auroc:.4},{}", row.round, figures.join(","))?;
+        writeln!(f, "round  test AUROC  effective rank  made-up AUROC")?;
+        for Round { probe, test_auroc } in &self.rounds {
+            let ProbeRow { round, effective_rank, made_up_auroc, .. } = probe;
+            writeln!(f, "{round:>5}  {test_auroc:>10.4}  {effective_rank:>14.3}  {made_up_auroc:>13.4}")?;
         }
+        writeln!(f, "rank correlation with the test AUROC over rounds:")?;
         for (name, found) in &self.correlations {
-            writeln!(f, "spearman,{name},{}", found.map_or("-".to_owned(), |v| format!("{v:.3}")))?;
+            writeln!(f, "  {name:<26} {}", found.map_or("-".to_owned(), |v| format!("{v:+.2}")))?;
         }
-        for (keep, auroc) in &self.kept {
-            writeln!(f, "keep,{keep:?},{auroc:.4}")?;
-        }
-        Ok(())
+        let kept = self.kept.iter().map(|(keep, auroc)| format!("{keep:?} {auroc:.4}").to_lowercase());
+        write!(f, "test AUROC by train.keep: {}", kept.collect::<Vec<_>>().join(", "))
     }
 }

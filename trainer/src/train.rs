@@ -18,6 +18,7 @@ use crate::network::{to_images, to_tensor};
 use crate::optimiser::Adam;
 use crate::probe::Probe;
 use crate::progress::Progress;
+use crate::warnings;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
@@ -89,6 +90,8 @@ pub struct Set<T> {
     pub items: Vec<T>,
     /// Their pixels, at the network's input size.
     pub frames: Arc<Vec<Frame>>,
+    /// Each image's own \[width, height\], pixels, before it was resized.
+    pub sizes: Vec<[u32; 2]>,
 }
 
 /// A run that has been trained.
@@ -157,6 +160,9 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         log::info!("going on after epoch {start}");
     }
 
+    let of_images = warnings::of_images(&images);
+    history.warn(warnings::standing(&of_images, &history.probes));
+
     let schedule = config.schedule();
     let loader = loader(config, &images)?;
     let probe = Probe::new(&images, config.score, config.train.tau, config.seed);
@@ -203,6 +209,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             let probed = probe.measure(stage.round, &model, &bank, &before, row.validation_reconstruction)?;
             monitor.probed(&probed, probe.pictures(&model)?.as_ref())?;
             history.probes.push(probed);
+            history.warn(warnings::standing(&of_images, &history.probes));
             choice::keep_round(&config.train, run, &model, &history.probes)?;
         }
         history.epochs.push(row);
@@ -219,8 +226,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             tensors_sha256: String::new(),
         };
         checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
-        let path = run.join("history.csv");
-        history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
+        history.write_csv(run).map_err(|(path, source)| TrainError::Io { path, source })?;
     }
     progress.finish();
     let done = history.epochs.len() as u32;
@@ -231,6 +237,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         return Ok(None);
     }
     let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
+    log::info!("the weights are {choice}");
     Ok(Some(Trained { config: config.clone(), images, model, choice, history }))
 }
 
@@ -268,8 +275,10 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     }
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
-    let choice = choice::settle(&config.train, run, &state.history, &mut model, &loader(&config, &images)?)?;
-    Ok(Trained { config, images, model, choice, history: state.history })
+    let mut history = state.history;
+    history.warn(warnings::standing(&warnings::of_images(&images), &history.probes));
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader(&config, &images)?)?;
+    Ok(Trained { config, images, model, choice, history })
 }
 
 /// One epoch's parts, borrowed from the run.
@@ -435,7 +444,8 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     let bar = Progress::images("images", items.len());
     let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
     bar.finish();
-    let mut frames = loaded.positions.into_iter().zip(loaded.frames).peekable();
+    let frames = loaded.frames.into_iter().zip(loaded.sizes);
+    let mut frames = loaded.positions.into_iter().zip(frames).peekable();
     let validation_at = dataset.train.len();
     let test_at = validation_at + dataset.validation.len();
     Ok(Images {
@@ -448,17 +458,22 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     })
 }
 
-/// The items that have a frame, with their frames. `frames` come with their position in the order of loading, in which the
-/// first of `items` stands at `start`.
-fn take_set<T>(items: Vec<T>, start: usize, frames: &mut Peekable<impl Iterator<Item = (usize, Frame)>>) -> Set<T> {
-    let (mut kept, mut own) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+/// The items that have a frame, with their frames and sizes. `frames` come with their position in the order of loading, in
+/// which the first of `items` stands at `start`.
+fn take_set<T>(
+    items: Vec<T>,
+    start: usize,
+    frames: &mut Peekable<impl Iterator<Item = (usize, (Frame, [u32; 2]))>>,
+) -> Set<T> {
+    let (mut kept, mut own, mut sizes) = (Vec::with_capacity(items.len()), Vec::new(), Vec::new());
     for (position, item) in (start..).zip(items) {
-        if let Some((_, frame)) = frames.next_if(|(at, _)| *at == position) {
+        if let Some((_, (frame, size))) = frames.next_if(|(at, _)| *at == position) {
             kept.push(item);
             own.push(frame);
+            sizes.push(size);
         }
     }
-    Set { items: kept, frames: Arc::new(own) }
+    Set { items: kept, frames: Arc::new(own), sizes }
 }
 
 fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {

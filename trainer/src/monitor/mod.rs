@@ -136,7 +136,8 @@ impl Monitor {
     /// A round is over and was measured without labels; `pictures` shows what the decoder makes of some images.
     pub fn probed(&mut self, row: &ProbeRow, pictures: Option<&Frame>) -> Result<(), MonitorError> {
         let round = i64::from(row.round);
-        self.event(&tensorboard::numbers(round, &row.named().map(|(name, value)| (name, value))))?;
+        let tags = row.named().map(|(name, value)| (format!("probe/{name}"), value));
+        self.event(&tensorboard::numbers(round, &tags.each_ref().map(|(tag, value)| (tag.as_str(), *value))))?;
         match pictures {
             Some(frame) => self.event(&tensorboard::picture(round, "reconstruction", frame)),
             None => Ok(()),

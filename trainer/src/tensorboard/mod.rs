@@ -4,7 +4,7 @@
 //! ([`proto`]). The crates that write it bring another Protocol Buffers library and can only begin new files, where a
 //! resumed run has to go on with its own.
 
-
+pub mod projector;
 pub mod proto;
 pub mod record;
 

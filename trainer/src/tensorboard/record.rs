@@ -1,12 +1,9 @@
 //! The records of an event file: each is its length, its data, and a checksum of either.
 
-/// Bytes a record takes beside its data: the length and two checksums.
-pub const OVERHEAD: usize = 8 + 4 + 4;
-
 /// `data` as a record: length (u64), masked CRC-32C of the length, data, masked CRC-32C of the data, all little-endian.
 pub fn framed(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
-    let mut record = Vec::with_capacity(data.len() + OVERHEAD);
+    let mut record = Vec::with_capacity(data.len() + 16);
     record.extend_from_slice(&length);
     record.extend_from_slice(&masked_crc32c(&length).to_le_bytes());
     record.extend_from_slice(data);
@@ -47,6 +44,8 @@ fn crc32c(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensorboard::proto::Event;
+    use prost::Message;
 
     #[test]
     fn the_checksum_is_castagnolis() {
@@ -57,10 +56,10 @@ mod tests {
 
     #[test]
     fn a_record_is_as_tensorflow_writes_it() {
-        // Event(wall_time=1.5, file_version="brain.Event:2"), written by tensorboard 2.20's RecordWriter.
-        let data = b"\x09\0\0\0\0\0\0\xf8\x3f\x1a\x0dbrain.Event:2";
-        let record = framed(data);
-        assert_eq!(record.len(), data.len() + OVERHEAD);
-        assert_eq!(record[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
+        // RecordWriter.write(Event(wall_time=1.5, file_version="brain.Event:2").SerializeToString()) of tensorboard 2.21.0.
+        let expected =
+            b"\x18\0\0\0\0\0\0\0\xa3\x7f\x4b\x22\x09\0\0\0\0\0\0\xf8\x3f\x1a\x0dbrain.Event:2\x2a\x28\x64\x6c";
+        let event = Event { wall_time: 1.5, file_version: Some("brain.Event:2".into()), ..Default::default() };
+        assert_eq!(framed(&event.encode_to_vec()), expected);
     }
 }

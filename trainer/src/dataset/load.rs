@@ -34,7 +34,7 @@ pub fn load_frames(
 ) -> Result<Loaded, DatasetError> {
     let total = items.len();
     let next = AtomicUsize::new(0);
-    let mut results: Vec<Option<Result<(Frame, [u32; 2]), DatasetError>>> = Vec::new();
+    let mut results: Vec<Option<Decoded>> = Vec::new();
     results.resize_with(total, || None);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -86,6 +86,9 @@ pub fn load_frames(
     }
     Ok(loaded)
 }
+
+/// A frame of the input's size with the image's own, or what is wrong with it.
+type Decoded = Result<(Frame, [u32; 2]), DatasetError>;
 
 /// What is wrong, without the name that stands beside it.
 fn reason(error: &DatasetError) -> String {

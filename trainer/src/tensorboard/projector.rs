@@ -35,7 +35,7 @@ pub fn write(finished: &Finished, run: &Path) -> Result<(), TrainError> {
         atomic::write_with(path, fill).map_err(|source| TrainError::Io { path: path.to_owned(), source })
     };
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-    put(&folder.join("tensors.tsv"), &|out| points.iter().try_for_each(|p| line(out, p.embedding)))?;
+    put(&folder.join("tensors.tsv"), &|out| points.iter().try_for_each(|p| line(out, &p.embedding)))?;
     put(&folder.join("metadata.tsv"), &|out| {
         writeln!(out, "name\tset\tkind\tscore")?;
         points.iter().try_for_each(|p| {
@@ -83,7 +83,7 @@ fn points<'a>(finished: &'a Finished) -> Vec<Point<'a>> {
     all.into_iter().step_by(step).collect()
 }
 
-fn line(out: &mut dyn Write, embedding: ArrayView1<'_, f32>) -> io::Result<()> {
+fn line(out: &mut dyn Write, embedding: &ArrayView1<'_, f32>) -> io::Result<()> {
     let values: Vec<String> = embedding.iter().map(f32::to_string).collect();
     writeln!(out, "{}", values.join("\t"))
 }

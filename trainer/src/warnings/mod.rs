@@ -20,17 +20,19 @@ const STILL: f64 = 0.5;
 
 /// What is suspicious about the images of a run.
 pub fn of_images(images: &Images) -> Vec<String> {
-    let normal = images.train.items.len() + images.validation.items.len();
-    let few = (normal < FEW).then(|| {
+    let Images { train, validation, test, .. } = images;
+    let count = train.items.len() + validation.items.len();
+    let few = (count < FEW).then(|| {
         format!(
-            "there are {normal} normal images to learn from, and what they do not show will alarm: a hundred are a start, \
+            "there are {count} normal images to learn from, and what they do not show will alarm: a hundred are a start, \
              a few hundred are better"
         )
     });
-    let train = Hashed::new(images.train.items.iter().map(|i| i.name.as_str()), &images.train.frames);
-    let test = Hashed::new(images.test.items.iter().map(|t| t.item.name.as_str()), &images.test.frames);
-    let normal: Vec<bool> = images.test.items.iter().map(|t| t.kind.is_none()).collect();
-    few.into_iter().chain(overlap::warning(&train, &test, &normal)).chain(folders::warnings(images)).collect()
+    let learnt_from = [train, validation].into_iter().flat_map(|set| set.items.iter().zip(set.frames.iter()));
+    let learnt_from = Hashed::new(learnt_from.map(|(item, frame)| (item.name.as_str(), frame)));
+    let tested = Hashed::new(test.items.iter().map(|t| t.item.name.as_str()).zip(test.frames.iter()));
+    let normal: Vec<bool> = test.items.iter().map(|t| t.kind.is_none()).collect();
+    few.into_iter().chain(overlap::warning(&learnt_from, &tested, &normal)).chain(folders::warnings(images)).collect()
 }
 
 /// All that holds now: what is suspicious about the images, and about the last round's weights and bank.
@@ -62,4 +64,33 @@ fn of_round(row: &ProbeRow) -> Vec<String> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sign_of_a_bad_training_has_its_words() {
+        let good = ProbeRow { effective_rank: 3.0, cosine_mean: 0.999, still_rows: 0.1, ..Default::default() };
+        assert_eq!(of_round(&good), Vec::<String>::new());
+        for (row, words) in [
+            (ProbeRow { cosine_mean: 0.999_999, effective_rank: 1.0, ..good.clone() }, "one point"),
+            (ProbeRow { effective_rank: 1.1, ..good.clone() }, "one line (effective rank 1.10)"),
+            (ProbeRow { still_rows: 0.75, ..good.clone() }, "75 % of the memory bank's rows"),
+        ] {
+            let [warning] = &of_round(&row)[..] else { panic!("{row:?}") };
+            assert!(warning.contains(words), "{warning}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_round_mends_stands_no_more() {
+        let bad = ProbeRow { effective_rank: 1.1, cosine_mean: 0.5, ..Default::default() };
+        let good = ProbeRow { effective_rank: 4.0, ..bad.clone() };
+        let of_images = ["few".to_owned()];
+        assert_eq!(standing(&of_images, &[]).len(), 1);
+        assert_eq!(standing(&of_images, &[good.clone(), bad.clone()]).len(), 2);
+        assert_eq!(standing(&of_images, &[bad, good]), of_images);
+    }
 }

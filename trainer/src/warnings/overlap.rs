@@ -1,4 +1,4 @@
-//! Test images that are training images too: the same pixels, or nearly.
+//! Test images that were learnt from, to train or to validate: the same pixels, or nearly.
 
 use salad_shared::preprocess::Frame;
 use std::collections::HashMap;
@@ -26,18 +26,17 @@ pub(super) struct Hashed<'a> {
 }
 
 impl<'a> Hashed<'a> {
-    /// Of frames of one size, in the order of their names.
-    pub(super) fn new(names: impl Iterator<Item = &'a str>, frames: &[Frame]) -> Hashed<'a> {
-        let exact = |frame: &Frame| {
+    /// Of frames of one size, with their names.
+    pub(super) fn new(images: impl Iterator<Item = (&'a str, &'a Frame)>) -> Hashed<'a> {
+        let mut hashed = Hashed { names: Vec::new(), exact: Vec::new(), thumbnails: Vec::new() };
+        for (name, frame) in images {
             let mut hasher = DefaultHasher::new();
             frame.rgb().hash(&mut hasher);
-            hasher.finish()
-        };
-        Hashed {
-            names: names.collect(),
-            exact: frames.iter().map(exact).collect(),
-            thumbnails: frames.iter().map(thumbnail).collect(),
+            hashed.names.push(name);
+            hashed.exact.push(hasher.finish());
+            hashed.thumbnails.push(thumbnail(frame));
         }
+        hashed
     }
 }
 
@@ -123,10 +122,10 @@ mod tests {
 
     fn found(train: &[Frame], test: &[Frame], normal: bool) -> Option<String> {
         let names = |prefix: &str, n| (0..n).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
-        let (train_names, test_names) = (names("train", train.len()), names("test", test.len()));
-        let hashed = |names: &'static [String], frames: &[Frame]| Hashed::new(names.iter().map(String::as_str), frames);
-        let (train_names, test_names) = (train_names.leak(), test_names.leak());
-        warning(&hashed(train_names, train), &hashed(test_names, test), &vec![normal; test.len()])
+        let (own, other) = (names("train", train.len()), names("test", test.len()));
+        let train = Hashed::new(own.iter().map(String::as_str).zip(train));
+        let test = Hashed::new(other.iter().map(String::as_str).zip(test));
+        warning(&train, &test, &vec![normal; other.len()])
     }
 
     #[test]

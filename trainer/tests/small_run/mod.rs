@@ -7,16 +7,20 @@ use salad_trainer::train::{Extent, TrainError, Trained, train};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Thirty-six pictures of a bright square that moves a little on a dark gradient.
+/// Writes thirty-six pictures.
 pub fn images(folder: &Path) {
-    for i in 0..36u32 {
-        let (x0, y0) = (8 + i % 6, 8 + i / 6);
-        let picture = image::RgbImage::from_fn(32, 32, |x, y| {
-            let inside = (x0..x0 + 12).contains(&x) && (y0..y0 + 12).contains(&y);
-            if inside { image::Rgb([220, 180, 40]) } else { image::Rgb([(2 * x) as u8, (3 * y) as u8, 60]) }
-        });
-        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
+    for i in 0..36 {
+        picture(i).save(folder.join(format!("{i:02}.png"))).unwrap();
     }
+}
+
+/// A bright square that moves a little on a dark gradient, to another place for each `i` below 144.
+pub fn picture(i: u32) -> image::RgbImage {
+    let (x0, y0) = (8 + i % 6 - i / 72 * 6, 8 + i / 6 % 12);
+    image::RgbImage::from_fn(32, 32, |x, y| {
+        let inside = (x0..x0 + 12).contains(&x) && (y0..y0 + 12).contains(&y);
+        if inside { image::Rgb([220, 180, 40]) } else { image::Rgb([(2 * x) as u8, (3 * y) as u8, 60]) }
+    })
 }
 
 pub fn config(folder: &Path) -> Config {

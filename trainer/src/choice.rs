@@ -127,25 +127,35 @@ fn wanted(config: &TrainConfig, rows: &[ProbeRow]) -> Vec<u32> {
     }
 }
 
-/// Keeps the weights of the round that has just ended, the last of `rows`, and drops those no longer wanted.
+/// Keeps the weights of the round that has just ended, the last of `rows`, where they may be wanted.
 pub fn keep_round(config: &TrainConfig, run: &Path, model: &Model, rows: &[ProbeRow]) -> Result<(), ChoiceError> {
     let Some(round) = rows.last().map(|r| r.round) else { return Ok(()) };
-    let wanted = wanted(config, rows);
-    if config.keep_rounds || (config.keep != Keep::Last && wanted.contains(&round)) {
-        let file = path(run, round);
-        let io = |source| ChoiceError::Io { path: file.clone(), source };
-        std::fs::create_dir_all(run.join(FOLDER)).map_err(io)?;
-        let bytes = to_safetensors(&model.variables())
-            .map_err(|problem| ChoiceError::Damaged { path: file.clone(), problem })?;
-        atomic::write(&file, &bytes).map_err(io)?;
+    if !config.keep_rounds && (config.keep == Keep::Last || !wanted(config, rows).contains(&round)) {
+        return Ok(());
     }
-    if !config.keep_rounds {
-        for other in rows.iter().map(|r| r.round).filter(|r| !wanted.contains(r)) {
-            // What cannot be deleted costs room and does no harm.
-            let _ = std::fs::remove_file(path(run, other));
+    let path = path(run, round);
+    let io = |source| ChoiceError::Io { path: path.clone(), source };
+    std::fs::create_dir_all(run.join(FOLDER)).map_err(io)?;
+    let bytes =
+        to_safetensors(&model.variables()).map_err(|problem| ChoiceError::Damaged { path: path.clone(), problem })?;
+    atomic::write(&path, &bytes).map_err(io)
+}
+
+/// Drops the weights of rounds that are no longer wanted. Only once a checkpoint knows of the rounds: a run that is
+/// resumed from the one before may come to want others.
+pub fn drop_rounds(config: &TrainConfig, run: &Path, rows: &[ProbeRow]) {
+    if config.keep_rounds || config.keep == Keep::Last {
+        return;
+    }
+    let wanted = wanted(config, rows);
+    for round in rows.iter().map(|r| r.round).filter(|r| !wanted.contains(r)) {
+        let path = path(run, round);
+        if let Err(e) = std::fs::remove_file(&path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("{}: weights that are no longer wanted stay: {e}", path.display());
         }
     }
-    Ok(())
 }
 
 /// Sets a trained model's weights to those that `config` keeps. `loader` makes the batches that batch norm's statistics

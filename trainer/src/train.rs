@@ -226,6 +226,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             tensors_sha256: String::new(),
         };
         checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
+        choice::drop_rounds(&config.train, run, &history.probes);
         history.write_csv(run).map_err(|(path, source)| TrainError::Io { path, source })?;
     }
     progress.finish();

@@ -54,12 +54,9 @@ impl PatchGrid {
         Ok(())
     }
 
-    /// The image's score, from the scores of all its places; 0 for none.
+    /// The image's score, from the scores of all its places.
     pub fn image_score(&self, scores: &[f32]) -> f32 {
-        let mut sorted = scores.to_vec();
-        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        sorted.truncate(self.top as usize);
-        sorted.iter().sum::<f32>() / sorted.len().max(1) as f32
+        mean_of_highest(scores, self.top as usize)
     }
 
     /// The middle of a place as a share of the picture's width and height, 0 to 1.
@@ -67,6 +64,14 @@ impl PatchGrid {
         let (row, column) = (place / self.columns.max(1) as usize, place % self.columns.max(1) as usize);
         ((column as f32 + 0.5) / self.columns.max(1) as f32, (row as f32 + 0.5) / self.rows.max(1) as f32)
     }
+}
+
+/// The mean of the `top` highest scores, of all where there are no more; 0 for none.
+pub fn mean_of_highest(scores: &[f32], top: usize) -> f32 {
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    sorted.truncate(top);
+    sorted.iter().sum::<f32>() / sorted.len().max(1) as f32
 }
 
 /// What the embeddings of an image come to.

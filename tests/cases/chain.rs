@@ -157,10 +157,15 @@ fn a_run_leaves_what_it_promises() {
         "history.csv",
         "plates.salad",
         "report.html",
+        "rounds.csv",
         "scores.csv",
+        "steps.csv",
     ] {
         assert!(found.iter().any(|f| f == name), "{name} is not among {found:?}");
     }
+    let board = listing(&edge().out.join("tensorboard"));
+    assert_eq!(board, ["events.out.tfevents.salad", "projector", "projector_config.pbtxt"]);
+    assert_eq!(listing(&edge().out.join("tensorboard/projector")), ["metadata.tsv", "sprite.png", "tensors.tsv"]);
     let page = std::fs::read_to_string(edge().out.join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("data:image/jpeg;base64,"));
     for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
@@ -215,7 +220,7 @@ fn a_stopped_run_is_not_exported_and_resumes_with_what_it_began_with() {
 #[test]
 fn the_help_of_every_command_is_there() {
     for (program, commands) in [
-        ("salad-trainer", &["train", "evaluate", "export", "report", "demo-scene"][..]),
+        ("salad-trainer", &["train", "evaluate", "export", "report", "rounds", "demo-scene"][..]),
         ("salad-edge", &["inspect", "score", "run"][..]),
     ] {
         for command in commands {

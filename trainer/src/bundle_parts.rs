@@ -99,6 +99,9 @@ pub fn model_card(finished: &Finished) -> String {
             );
         }
     }
+    for warning in finished.warnings() {
+        let _ = writeln!(card, "- Warning: {warning}.");
+    }
     card.push_str(
         "\nA moved camera, another lens, other light or a new product is not normal to it until it has been trained on it.\n",
     );

@@ -245,10 +245,11 @@ impl Finished<'_> {
         Ok(path)
     }
 
-    /// What a person should know before relying on the model: a threshold that no frame can exceed.
+    /// What a person should know before relying on the model: what its training warned of, and a threshold that no frame
+    /// can exceed.
     pub fn warnings(&self) -> Vec<String> {
         let highest = self.trained.config.score.range().1;
-        [Form::F32, Form::Int8]
+        let of_thresholds = [Form::F32, Form::Int8]
             .into_iter()
             .map(|form| (form, self.thresholds.get(form).value))
             .filter(|(_, value)| *value >= highest)
@@ -257,8 +258,8 @@ impl Finished<'_> {
                     "the {form} threshold {value:.4} is not below the highest score {highest}: nothing will ever alarm; \
                      allow more false alarms (threshold.false_alarms), or add normal images to validate with"
                 )
-            })
-            .collect()
+            });
+        self.trained.history.warnings.iter().cloned().chain(of_thresholds).collect()
     }
 
     /// The bundle.

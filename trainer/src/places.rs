@@ -55,6 +55,11 @@ impl Places {
         Some(Tensor::from_slice(&grid).view([-1, self.each as i64, 1, 2]))
     }
 
+    /// [`grid`](Places::grid) for the images themselves.
+    pub fn grid_unmoved(&self, images: impl Iterator<Item = usize>) -> Option<Tensor> {
+        self.grid(images.map(|image| (image, ToView::UNMOVED)))
+    }
+
     /// The embeddings of places, \[views x each, d\], unit vectors, from the views' maps \[views, d, rows, columns\] and
     /// their [`grid`](Places::grid): bilinear where a view has moved a place between others, and the nearest there is where
     /// a place has left the view.

@@ -2,8 +2,8 @@
 //!
 //! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
 
-use crate::augment::ToView;
 use crate::checkpoint::{self, CheckpointError, Named, Saved, State};
+use crate::choice::{self, Choice, ChoiceError};
 use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
@@ -12,12 +12,14 @@ use crate::init::{self, InitError};
 use crate::loader::{Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
+use crate::monitor::{Monitor, MonitorError, StepAt, Written};
 use crate::neighbours::Neighbourhoods;
 use crate::optimiser::Adam;
-use crate::places::Places;
 use crate::precision::Precision;
+use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::step::Learner;
+use crate::warnings;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
@@ -27,9 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::{Kind, TchError, Tensor, no_grad};
-
-/// Images encoded at a time.
-const ENCODED_AT_ONCE: usize = 64;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +48,12 @@ pub enum TrainError {
     /// The images of an epoch.
     #[error(transparent)]
     Loader(#[from] LoaderError),
+    /// The files that grow while a run trains.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// The weights to end with.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// libtorch.
     #[error("libtorch: {0}")]
     Tch(#[from] TchError),
@@ -89,6 +94,8 @@ pub struct Set<T> {
     pub items: Vec<T>,
     /// Their pixels, at the network's input size.
     pub frames: Arc<Vec<Frame>>,
+    /// Each image's own \[width, height\], pixels, before it was resized.
+    pub sizes: Vec<[u32; 2]>,
 }
 
 /// A run that has been trained.
@@ -98,8 +105,10 @@ pub struct Trained {
     pub config: Config,
     /// Its images.
     pub images: Images,
-    /// Its network.
+    /// Its network, with the weights of `choice`.
     pub model: Model,
+    /// Which weights it ended with.
+    pub choice: Choice,
     /// What happened.
     pub history: History,
 }
@@ -135,11 +144,13 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let places = config.places(n);
     let mut bank = match config.train.bank_start {
         BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
-        BankStart::Encode => MemoryBank::from_rows(&encode_bank(&model, &images.train.frames, &places)),
+        BankStart::Encode => {
+            MemoryBank::from_rows(&model.embed_places(&images.train.frames, places.grid_unmoved(0..n).as_ref()))
+        }
     };
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
     let mut neighbourhoods = None;
-    let mut start = 0;
+    let (mut start, mut written) = (0, Written::default());
     if let Some((state, mut tensors)) = saved {
         if state.dataset_sha256 != images.sha256 {
             return Err(TrainError::Refused(format!(
@@ -155,35 +166,43 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             let (prototypical, members) = (take("prototypical")?.to_device(device), take("members")?.to_device(device));
             neighbourhoods = Some(Neighbourhoods { prototypical, members });
         }
-        (history, start) = (state.history, state.epochs_done);
+        (history, start, written) = (state.history, state.epochs_done, state.written);
         log::info!("going on after epoch {start}");
     }
 
+    let of_images = warnings::of_images(&images);
+    history.warn(warnings::standing(&of_images, &history.probes));
+
     let schedule = config.schedule();
-    let loader = Loader::new(
-        Arc::clone(&images.train.frames),
-        config.input_spec(),
-        config.augment.clone(),
-        config.train.views,
-        config.train.batch_size,
-        config.seed,
-        config.train.loader_threads,
-    )?
-    .with_places(places)
-    .for_device(device);
+    let loader = loader(config, &images)?.for_device(device);
+    let probe = Probe::new(config, &images, &places);
+    let mut monitor = Monitor::open(run, written)?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
+        if choice::has_stopped(&config.train, &history.probes) {
+            break;
+        }
         let began = Instant::now();
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
             let t = &config.train;
             let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, t.rate, t.neighbours, t.tau);
             neighbourhoods = Some(found);
-            history.rounds.push(RoundRow::new(stage.round, &stats));
+            let row = RoundRow::new(stage.round, &stats);
+            monitor.round(&row)?;
+            history.rounds.push(row);
         }
-        let first = &mut history.first_losses;
-        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, precision, first };
+        let rows_before = stage.ends.then(|| probe.rows_of(&bank));
+        let mut run_epoch = Epoch {
+            config,
+            model: &model,
+            bank: &mut bank,
+            adam: &mut adam,
+            precision,
+            first: &mut history.first_losses,
+            monitor: &mut monitor,
+        };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -196,6 +215,14 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
                 epoch + 1
             )));
         }
+        monitor.epoch(&row)?;
+        if let Some(before) = rows_before {
+            let probed = probe.measure(stage.round, &model, &bank, &before, row.validation_reconstruction)?;
+            monitor.probed(&probed, probe.pictures(&model)?.as_ref())?;
+            history.probes.push(probed);
+            history.warn(warnings::standing(&of_images, &history.probes));
+            choice::keep_round(&config.train, run, &model, &history.probes)?;
+        }
         history.epochs.push(row);
         let state = State {
             version: 1,
@@ -205,19 +232,25 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             round: stage.round,
             optimiser_steps: adam.steps(),
             history: history.clone(),
+            written: monitor.commit()?,
             tensors: String::new(),
             tensors_sha256: String::new(),
         };
         checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
-        let path = run.join("history.csv");
-        history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
+        choice::drop_rounds(&config.train, run, &history.probes);
+        history.write_csv(run).map_err(|(path, source)| TrainError::Io { path, source })?;
     }
     progress.finish();
-    if end < schedule.epochs() {
-        log::info!("stopped after epoch {}; --resume goes on", start.max(end));
+    let done = history.epochs.len() as u32;
+    if choice::has_stopped(&config.train, &history.probes) {
+        log::info!("stopped after epoch {done}: train.patience_rounds without a better round");
+    } else if done < schedule.epochs() {
+        log::info!("stopped after epoch {done}; --resume goes on");
         return Ok(None);
     }
-    Ok(Some(Trained { config: config.clone(), images, model, history }))
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
+    log::info!("the weights are {choice}");
+    Ok(Some(Trained { config: config.clone(), images, model, choice, history }))
 }
 
 /// The configuration that the run in a folder began with, as TOML.
@@ -240,7 +273,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     let config = adjust(&state.config)?;
     same_training(run, &state.config, &config)?;
     let epochs = config.schedule().epochs();
-    if state.epochs_done < epochs {
+    if state.epochs_done < epochs && !choice::has_stopped(&config.train, &state.history.probes) {
         return Err(TrainError::Refused(format!(
             "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
             run.display(),
@@ -254,7 +287,10 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     }
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
-    Ok(Trained { config, images, model, history: state.history })
+    let mut history = state.history;
+    history.warn(warnings::standing(&warnings::of_images(&images), &history.probes));
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader(&config, &images)?)?;
+    Ok(Trained { config, images, model, choice, history })
 }
 
 /// One epoch's parts, borrowed from the run.
@@ -265,6 +301,7 @@ struct Epoch<'a> {
     adam: &'a mut Adam,
     precision: Precision,
     first: &'a mut Vec<f64>,
+    monitor: &'a mut Monitor,
 }
 
 impl Epoch<'_> {
@@ -291,6 +328,8 @@ impl Epoch<'_> {
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
+            let at = StepAt { step: learner.adam.steps(), epoch, round: schedule.stage(epoch).round, learning_rate };
+            self.monitor.step(at, &terms)?;
             sums += terms * batch.size as f64;
             images += batch.size;
         }
@@ -307,17 +346,6 @@ impl Epoch<'_> {
             seconds: 0.0,
         })
     }
-}
-
-/// The rows of the bank as the network encodes them now.
-fn encode_bank(model: &Model, frames: &[Frame], places: &Places) -> Tensor {
-    let chunks = frames.chunks(ENCODED_AT_ONCE).enumerate().map(|(i, chunk)| {
-        let first = i * ENCODED_AT_ONCE;
-        let grid = places.grid((first..first + chunk.len()).map(|image| (image, ToView::UNMOVED)));
-        let grid = grid.map(|g| g.to_device(model.store.device()));
-        no_grad(|| Places::embeddings(&model.net.encode(&model.images(chunk), false), grid.as_ref()))
-    });
-    Tensor::cat(&chunks.collect::<Vec<_>>(), 0)
 }
 
 /// Makes the run's folder and says what is in it: the checkpoint to go on from, if one is wanted.
@@ -365,6 +393,8 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     like.train.device.clone_from(&config.train.device);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
+    like.train.keep = config.train.keep;
+    like.train.average_rounds = config.train.average_rounds;
     like.score = config.score;
     if let (Some(like), Some(patch)) = (&mut like.network.patch, &config.network.patch) {
         like.top = patch.top;
@@ -383,6 +413,15 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     )))
 }
 
+/// The batches of a run.
+pub(crate) fn loader(config: &Config, images: &Images) -> Result<Loader, LoaderError> {
+    let frames = Arc::clone(&images.train.frames);
+    let (t, places) = (&config.train, config.places(frames.len()));
+    let (input, augment) = (config.input_spec(), config.augment.clone());
+    let loader = Loader::new(frames, input, augment, t.views, t.batch_size, config.seed, t.loader_threads)?;
+    Ok(loader.with_places(places))
+}
+
 fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     // The frames of a video are kept with the run, so that it can be evaluated again without ffmpeg.
     let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| run.join("frames"));
@@ -395,7 +434,8 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     let bar = Progress::images("images", items.len());
     let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
     bar.finish();
-    let mut frames = loaded.positions.into_iter().zip(loaded.frames).peekable();
+    let frames = loaded.frames.into_iter().zip(loaded.sizes);
+    let mut frames = loaded.positions.into_iter().zip(frames).peekable();
     let validation_at = dataset.train.len();
     let test_at = validation_at + dataset.validation.len();
     Ok(Images {
@@ -408,17 +448,22 @@ fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
     })
 }
 
-/// The items that have a frame, with their frames. `frames` come with their position in the order of loading, in which the
-/// first of `items` stands at `start`.
-fn take_set<T>(items: Vec<T>, start: usize, frames: &mut Peekable<impl Iterator<Item = (usize, Frame)>>) -> Set<T> {
-    let (mut kept, mut own) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+/// The items that have a frame, with their frames and sizes. `frames` come with their position in the order of loading, in
+/// which the first of `items` stands at `start`.
+fn take_set<T>(
+    items: Vec<T>,
+    start: usize,
+    frames: &mut Peekable<impl Iterator<Item = (usize, (Frame, [u32; 2]))>>,
+) -> Set<T> {
+    let (mut kept, mut own, mut sizes) = (Vec::with_capacity(items.len()), Vec::new(), Vec::new());
     for (position, item) in (start..).zip(items) {
-        if let Some((_, frame)) = frames.next_if(|(at, _)| *at == position) {
+        if let Some((_, (frame, size))) = frames.next_if(|(at, _)| *at == position) {
             kept.push(item);
             own.push(frame);
+            sizes.push(size);
         }
     }
-    Set { items: kept, frames: Arc::new(own) }
+    Set { items: kept, frames: Arc::new(own), sizes }
 }
 
 fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {

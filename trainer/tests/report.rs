@@ -8,7 +8,7 @@ use salad_shared::manifest::Form;
 use salad_shared::metrics::{auroc, bootstrap_auroc_interval};
 use salad_trainer::report::{Card, Counts, Group, Point, Projection, ReportData, ScoredImage, Split, render};
 
-const CHARTS: [&str; 13] = [
+const CHARTS: [&str; 15] = [
     "Histogram of scores",
     "ROC curve",
     "Precision-recall curve",
@@ -22,6 +22,8 @@ const CHARTS: [&str; 13] = [
     "Entropy by round",
     "Prototypical images by round",
     "Mean similarity of neighbours by round",
+    "Effective rank by round",
+    "Made-up anomalies by round",
 ];
 
 #[test]
@@ -138,6 +140,7 @@ fn numbers_that_are_not_finite_do_not_reach_the_page() {
         data.rounds[i].entropy_mean = bad;
         data.rounds[i].entropy_quantiles[i] = bad;
         data.rounds[i].neighbour_similarity_mean = Some(bad);
+        data.probes[i].effective_rank = bad;
         let points = &mut data.projection.as_mut().unwrap().points;
         points[i].x = bad;
         points[10 + i].y = bad;
@@ -219,6 +222,7 @@ fn bare() -> ReportData {
         counts: Counts::default(),
         epochs: Vec::new(),
         rounds: Vec::new(),
+        probes: Vec::new(),
         threshold: None,
         scores: Vec::new(),
         most_anomalous: Vec::new(),

@@ -1,0 +1,96 @@
+//! What a person should know before relying on a run: data that mislead, a training that went wrong. One sentence each,
+//! with what to do.
+//!
+//! Every check keeps silent on what it cannot tell. A fixed camera's pictures are all alike, and a warning that is wrong
+//! half of the time is read by nobody.
+
+mod folders;
+mod overlap;
+
+use crate::probe::{ONE_POINT, ProbeRow};
+use crate::train::Images;
+use overlap::Hashed;
+
+/// Fewer normal images than this, trained on or set aside, say little of how normal varies.
+const FEW: usize = 40;
+/// Below this effective rank embeddings lie along one line.
+const ONE_LINE: f64 = 1.3;
+/// Share of the bank's rows that may stand still.
+const STILL: f64 = 0.5;
+
+/// What is suspicious about the images of a run.
+pub fn of_images(images: &Images) -> Vec<String> {
+    let Images { train, validation, test, .. } = images;
+    let count = train.items.len() + validation.items.len();
+    let few = (count < FEW).then(|| {
+        format!(
+            "there are {count} normal images to learn from, and what they do not show will alarm: a hundred are a start, \
+             a few hundred are better"
+        )
+    });
+    let learnt_from = [train, validation].into_iter().flat_map(|set| set.items.iter().zip(set.frames.iter()));
+    let learnt_from = Hashed::new(learnt_from.map(|(item, frame)| (item.name.as_str(), frame)));
+    let tested = Hashed::new(test.items.iter().map(|t| t.item.name.as_str()).zip(test.frames.iter()));
+    let normal: Vec<bool> = test.items.iter().map(|t| t.kind.is_none()).collect();
+    few.into_iter().chain(overlap::warning(&learnt_from, &tested, &normal)).chain(folders::warnings(images)).collect()
+}
+
+/// All that holds now: what is suspicious about the images, and about the last round's weights and bank.
+pub fn standing(of_images: &[String], probes: &[ProbeRow]) -> Vec<String> {
+    [of_images, &probes.last().map(of_round).unwrap_or_default()].concat()
+}
+
+/// What is suspicious about a round's weights and bank.
+fn of_round(row: &ProbeRow) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if row.cosine_mean > ONE_POINT {
+        warnings.push(format!(
+            "the embeddings have collapsed to one point (mean cosine {:.6}), and all images score alike: raise train.w_con \
+             or train.w_rec, or lower train.learning_rate",
+            row.cosine_mean
+        ));
+    } else if row.effective_rank < ONE_LINE {
+        warnings.push(format!(
+            "the embeddings have collapsed to one line (effective rank {:.2}), and tell images apart by one number: raise \
+             train.w_con or train.w_rec, or lower train.learning_rate",
+            row.effective_rank
+        ));
+    }
+    if row.still_rows > STILL {
+        warnings.push(format!(
+            "{:.0} % of the memory bank's rows stood still during an epoch, so that the losses compare with rows that say \
+             nothing of their images: raise train.bank_rate (0.5 is usual)",
+            row.still_rows * 100.0
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sign_of_a_bad_training_has_its_words() {
+        let good = ProbeRow { effective_rank: 3.0, cosine_mean: 0.999, still_rows: 0.1, ..Default::default() };
+        assert_eq!(of_round(&good), Vec::<String>::new());
+        for (row, words) in [
+            (ProbeRow { cosine_mean: 0.999_999, effective_rank: 1.0, ..good.clone() }, "one point"),
+            (ProbeRow { effective_rank: 1.1, ..good.clone() }, "one line (effective rank 1.10)"),
+            (ProbeRow { still_rows: 0.75, ..good.clone() }, "75 % of the memory bank's rows"),
+        ] {
+            let [warning] = &of_round(&row)[..] else { panic!("{row:?}") };
+            assert!(warning.contains(words), "{warning}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_round_mends_stands_no_more() {
+        let bad = ProbeRow { effective_rank: 1.1, cosine_mean: 0.5, ..Default::default() };
+        let good = ProbeRow { effective_rank: 4.0, ..bad.clone() };
+        let of_images = ["few".to_owned()];
+        assert_eq!(standing(&of_images, &[]).len(), 1);
+        assert_eq!(standing(&of_images, &[good.clone(), bad.clone()]).len(), 2);
+        assert_eq!(standing(&of_images, &[bad, good]), of_images);
+    }
+}

@@ -51,7 +51,7 @@ impl std::fmt::Display for Choice {
         match self.keep {
             _ if self.rounds.is_empty() => f.write_str("those of the last step"),
             Keep::Last => write!(f, "those of the last round, {rounds}"),
-            Keep::Best => write!(f, "those of round {rounds}, the last of those with the highest effective rank"),
+            Keep::Best => write!(f, "those of round {rounds}, the last whose effective rank is near the highest"),
             Keep::Average => write!(f, "the mean of those of rounds {rounds}"),
         }
     }

@@ -14,6 +14,7 @@ use salad_shared::metrics::auroc;
 use salad_shared::preprocess::{Frame, frame_from_input};
 use salad_shared::score::ScoreSpec;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 /// Training images a probe looks at, at most: far below what a round's training costs, however many there are.
@@ -78,8 +79,8 @@ impl ProbeRow {
 #[derive(Debug)]
 pub struct Probe {
     rows: Vec<i64>,
-    bank: Vec<Frame>,
-    validation: Vec<Frame>,
+    bank: Arc<Vec<Frame>>,
+    validation: Arc<Vec<Frame>>,
     made_up: Vec<Frame>,
     score: ScoreSpec,
     tau: f64,
@@ -89,8 +90,9 @@ impl Probe {
     /// Takes training and validation images, spread evenly over all, and makes anomalies of the latter.
     pub fn new(images: &Images, score: ScoreSpec, tau: f64, seed: u64) -> Probe {
         let spread = |n: usize, most: usize| (0..n).step_by(n.div_ceil(most).max(1));
-        let take = |frames: &[Frame], most: usize| -> Vec<Frame> {
-            spread(frames.len(), most).filter_map(|i| frames.get(i).cloned()).collect()
+        let take = |frames: &Arc<Vec<Frame>>, most: usize| match frames.len() <= most {
+            true => Arc::clone(frames),
+            false => Arc::new(spread(frames.len(), most).filter_map(|i| frames.get(i).cloned()).collect()),
         };
         let validation = take(&images.validation.frames, VALIDATION);
         Probe {

@@ -24,8 +24,8 @@ pub fn of_images(images: &Images) -> Vec<String> {
     let count = train.items.len() + validation.items.len();
     let few = (count < FEW).then(|| {
         format!(
-            "there are {count} normal images to learn from, and what they do not show will alarm: a hundred are a start, \
-             a few hundred are better"
+            "there are {count} normal images to learn from, and what they do not show will alarm: collect more, a \
+             hundred are a start"
         )
     });
     let learnt_from = [train, validation].into_iter().flat_map(|set| set.items.iter().zip(set.frames.iter()));

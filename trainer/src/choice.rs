@@ -21,7 +21,7 @@ use tch::{TchError, Tensor, nn, no_grad};
 const BATCHES: usize = 32;
 
 /// Rounds whose criterion is at least this share of the highest count as equally good.
-const NEARLY: f64 = 0.95;
+const NEARLY: f64 = 0.9;
 
 /// `train.keep`: the weights a run ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl std::fmt::Display for Choice {
         match self.keep {
             _ if self.rounds.is_empty() => f.write_str("those of the last step"),
             Keep::Last => write!(f, "those of the last round, {rounds}"),
-            Keep::Best => write!(f, "those of round {rounds}, the last of those with the highest effective rank"),
+            Keep::Best => write!(f, "those of round {rounds}, the last whose effective rank is near the highest"),
             Keep::Average => write!(f, "the mean of those of rounds {rounds}"),
         }
     }

@@ -17,6 +17,7 @@ use salad_shared::patch::mean_of_highest;
 use salad_shared::preprocess::{Frame, frame_from_input};
 use salad_shared::score::ScoreSpec;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 /// Places of training images a probe looks at, at most, one an image without patches: far below what a round's training
@@ -45,6 +46,9 @@ pub struct ProbeRow {
     pub effective_rank: f64,
     /// Mean cosine of two training images' embeddings, -1..=1.
     pub cosine_mean: f64,
+    /// Mean cosine of their rows in the memory bank, -1..=1: of embeddings as they were while training, by the batches'
+    /// statistics. Those of evaluation lag behind in the first rounds of a small data set, and embeddings lie closer.
+    pub bank_cosine_mean: f64,
     /// Mean entropy of the training images' embeddings as a bank, as a share of the most it can be, 0..=1.
     pub entropy: f64,
     /// AUROC of made-up anomalies ([`crate::synthetic`]) against the validation images they are made from.
@@ -62,10 +66,11 @@ pub struct ProbeRow {
 
 impl ProbeRow {
     /// The figures under their names.
-    pub fn named(&self) -> [(&'static str, f64); 8] {
+    pub fn named(&self) -> [(&'static str, f64); 9] {
         [
             ("effective_rank", self.effective_rank),
             ("cosine_mean", self.cosine_mean),
+            ("bank_cosine_mean", self.bank_cosine_mean),
             ("entropy", self.entropy),
             ("made_up_auroc", self.made_up_auroc),
             ("made_up_margin", self.made_up_margin),
@@ -82,8 +87,8 @@ pub struct Probe {
     /// Rows of the bank, and where their places are in the images of `bank`.
     rows: Vec<i64>,
     grid: Option<Tensor>,
-    bank: Vec<Frame>,
-    validation: Vec<Frame>,
+    bank: Arc<Vec<Frame>>,
+    validation: Arc<Vec<Frame>>,
     made_up: Vec<Frame>,
     score: ScoreSpec,
     /// Of an image's places, how many make its score.
@@ -95,18 +100,19 @@ impl Probe {
     /// Takes training and validation images, spread evenly over all, and makes anomalies of the latter. `places` are the
     /// training images'.
     pub fn new(config: &Config, images: &Images, places: &Places) -> Probe {
-        let spread = |n: usize, most: usize| (0..n).step_by(n.div_ceil(most.max(1)).max(1));
-        let patch = config.network.patch.as_ref();
-        let take = |frames: &[Frame], numbers: &mut dyn Iterator<Item = usize>| -> Vec<Frame> {
-            numbers.filter_map(|i| frames.get(i).cloned()).collect()
+        let spread = |n: usize, most: usize| -> Vec<usize> { (0..n).step_by(n.div_ceil(most.max(1)).max(1)).collect() };
+        let take = |frames: &Arc<Vec<Frame>>, chosen: &[usize]| match frames.len() == chosen.len() {
+            true => Arc::clone(frames),
+            false => Arc::new(chosen.iter().filter_map(|&i| frames.get(i).cloned()).collect()),
         };
-        let chosen: Vec<usize> = spread(images.train.frames.len(), BANK / places.each()).collect();
+        let patch = config.network.patch.as_ref();
         let most = if patch.is_some() { VALIDATION_OF_PATCHES } else { VALIDATION };
-        let validation = take(&images.validation.frames, &mut spread(images.validation.frames.len(), most));
+        let chosen = spread(images.train.frames.len(), BANK / places.each());
+        let validation = take(&images.validation.frames, &spread(images.validation.frames.len(), most));
         Probe {
             rows: places.own(&chosen),
             grid: places.grid_unmoved(chosen.iter().copied()),
-            bank: take(&images.train.frames, &mut chosen.into_iter()),
+            bank: take(&images.train.frames, &chosen),
             made_up: cut_paste(&validation, config.seed),
             validation,
             score: config.score,
@@ -142,17 +148,21 @@ impl Probe {
         let (normal, made_up) = (score(&self.validation)?, score(&self.made_up)?);
         let ((mean, deviation), (made_up_mean, _)) = (moments(&normal), moments(&made_up));
         let (cosine_mean, effective_rank) = spread(&rows);
+        let after = self.rows_of(bank);
+        let bank_rows = Array2::from_shape_vec(rows.dim(), to_floats(&after)?);
+        let (bank_cosine_mean, _) = spread(&bank_rows.map_err(|e| TrainError::Refused(e.to_string()))?);
         let entropy = entropies(&to_tensor(&rows), self.tau).mean(Kind::Double).double_value(&[]);
         Ok(ProbeRow {
             round,
             effective_rank,
             cosine_mean,
+            bank_cosine_mean,
             entropy: entropy / (rows.nrows().max(2) as f64).ln(),
             made_up_auroc: auroc(&normal, &made_up).map_err(|e| TrainError::Refused(e.to_string()))?,
             made_up_margin: (made_up_mean - mean) / deviation.max(f64::from(f32::EPSILON)),
             validation_score: mean,
             validation_reconstruction,
-            still_rows: still_rows(before, &self.rows_of(bank), &to_tensor(&rows))?,
+            still_rows: still_rows(before, &after, &to_tensor(&rows))?,
         })
     }
 

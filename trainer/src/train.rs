@@ -242,11 +242,12 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     }
     progress.finish();
     let done = history.epochs.len() as u32;
-    if choice::has_stopped(&config.train, &history.probes) {
+    if done < schedule.epochs() {
+        if !choice::has_stopped(&config.train, &history.probes) {
+            log::info!("stopped after epoch {done}; --resume goes on");
+            return Ok(None);
+        }
         log::info!("stopped after epoch {done}: train.patience_rounds without a better round");
-    } else if done < schedule.epochs() {
-        log::info!("stopped after epoch {done}; --resume goes on");
-        return Ok(None);
     }
     let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
     log::info!("the weights are {choice}");
@@ -406,8 +407,9 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
         return Ok(());
     }
     Err(TrainError::Refused(format!(
-        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, \
-         network.patch.top, condense, quantize, threshold, train.device and threads may differ: leave the rest out, or train anew into another --out",
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
+         condense, quantize, threshold, train.keep, train.device and threads may differ: leave the rest out, or train anew \
+         into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

@@ -62,7 +62,7 @@ fn few_images() {
             std::fs::remove_file(data.join(format!("train/good/{i:02}.png"))).unwrap();
         }
     };
-    check(change, &["36 normal images", "a hundred are a start"]);
+    check(change, &["36 normal images", "collect more"]);
 }
 
 #[test]

@@ -74,6 +74,21 @@ const CURVES: [Curve; 6] = [
     },
 ];
 
+/// What is drawn of the probes: title, what to look for, unit and value.
+type Probed = (&'static str, &'static str, &'static str, fn(&ProbeRow) -> f32);
+
+const PROBES: [Probed; 2] = [
+    (
+        "Effective rank",
+        "Directions in which normal images vary: low where little tells them apart. It decides where train.keep is \"best\".",
+        "directions",
+        |r| r.effective_rank,
+    ),
+    ("Made-up anomalies", "How well pasted patches are told from normal images. It decides nothing.", "AUROC", |r| {
+        r.made_up_auroc
+    }),
+];
+
 pub(super) fn section(data: &ReportData) -> Option<Markup> {
     if data.epochs.is_empty() && data.rounds.is_empty() {
         return None;
@@ -101,8 +116,7 @@ pub(super) fn section(data: &ReportData) -> Option<Markup> {
                 p { "Measured at the end of each round, phase 1 being round 0, without labels. Upright lines: the rounds whose weights were kept." }
             }
             div class="small" {
-                (probe(&data.probes, "Effective rank", "Directions in which normal images vary: low where they are told apart by little. It decides where train.keep is \"best\".", |r| r.effective_rank))
-                (probe(&data.probes, "Made-up anomalies", "How well pasted patches are told from normal images. It decides nothing.", |r| r.made_up_auroc))
+                @for (title, look_for, unit, value) in PROBES { (probe(&data.probes, title, look_for, unit, value)) }
             }
         }
     })
@@ -150,10 +164,10 @@ fn boundaries(plot: &mut Plot, epochs: &[EpochRow]) {
     }
 }
 
-fn probe(probes: &[ProbeRow], title: &str, look_for: &str, value: fn(&ProbeRow) -> f32) -> Markup {
+fn probe(probes: &[ProbeRow], title: &str, look_for: &str, unit: &str, value: fn(&ProbeRow) -> f32) -> Markup {
     let points: Vec<(f64, f64)> = probes.iter().map(|r| (r.round as f64, f64::from(value(r)))).collect();
     let (first, last) = (probes.first().map_or(0, |r| r.round), probes.last().map_or(0, |r| r.round));
-    let y = Axis::around(&title.to_lowercase(), points.iter().map(|p| p.1));
+    let y = Axis::around(unit, points.iter().map(|p| p.1));
     let mut plot = Plot::new(360.0, 230.0, Axis::counted("round", first, last), y);
     plot.line("accent", points);
     for row in probes.iter().filter(|r| r.kept) {

@@ -1,6 +1,6 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
-use crate::harness::trained::{Run, edge, resnet18, unet};
+use crate::harness::trained::{Run, edge, patches, resnet18, unet};
 use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
 use salad_shared::bundle::Bundle;
@@ -79,6 +79,11 @@ fn trainer_and_edge_agree_on_unet() {
 }
 
 #[test]
+fn trainer_and_edge_agree_on_patches() {
+    check_parity(patches(), &BOUNDS);
+}
+
+#[test]
 fn trainer_and_edge_agree_on_resnet18() {
     check_parity(resnet18(), &POOLED_BOUNDS);
 }
@@ -112,8 +117,10 @@ fn check_onnx(run: &Run) {
         let reference: Vec<f32> =
             std::fs::read(&out).unwrap().chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
         let mut encoder = Encoder::new(&bundle, form).unwrap();
-        for (image, reference) in images.iter().zip(reference.chunks(bundle.bank.rows().ncols())) {
-            let z = encoder.encode(image).unwrap();
+        let encoded: Vec<f32> = images.iter().flat_map(|image| encoder.encode(image).unwrap()).collect();
+        assert_eq!(encoded.len(), reference.len());
+        let dim = bundle.bank.rows().ncols();
+        for (z, reference) in encoded.chunks(dim).zip(reference.chunks(dim)) {
             let cosine: f32 = z.iter().zip(reference).map(|(a, b)| a * b).sum();
             assert!(cosine >= COSINE, "{form}: cosine {cosine}");
         }
@@ -128,6 +135,11 @@ fn onnxruntime_agrees_with_tract_on_edge() {
 #[test]
 fn onnxruntime_agrees_with_tract_on_unet() {
     check_onnx(unet());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_patches() {
+    check_onnx(patches());
 }
 
 #[test]

@@ -33,6 +33,15 @@ pub fn unet() -> &'static Run {
     })
 }
 
+/// A small `edge` network with an embedding for each of 8 x 8 places.
+pub fn patches() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let sets = ["network.widths=[16,32,48]", "network.embedding_dim=32", "train.learning_rate=0.001"];
+        train("edge", &[&sets[..], &["network.patch.stride=8", "network.patch.receptive_field=24"]].concat())
+    })
+}
+
 /// A small `resnet18` network: residual blocks, a 7 x 7 kernel, padded max pooling, a mean over all places. Turned and
 /// coloured views give its one vector a picture something to learn where pictures are so much alike.
 pub fn resnet18() -> &'static Run {

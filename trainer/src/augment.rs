@@ -5,6 +5,7 @@ mod config;
 mod geometry;
 
 pub use config::AugmentConfig;
+pub use geometry::ToView;
 
 use colour::Colour;
 use geometry::{Affine, Hole};
@@ -32,8 +33,8 @@ impl Augmenter {
     /// Fills `out`, \[channels, height, width\], with a view of `frame` in -1..=1. What is drawn from `rng` depends on
     /// the configuration alone, so that one seed makes one view. With everything off the view is what
     /// [`salad_shared::preprocess::Preprocessor`] makes of the frame, bit for bit. A frame of another size than the
-    /// input's is resized first.
-    pub fn run(&mut self, frame: &Frame, rng: &mut impl Rng, out: &mut [f32]) {
+    /// input's is resized first. Says where things of the frame are in the view.
+    pub fn run(&mut self, frame: &Frame, rng: &mut impl Rng, out: &mut [f32]) -> ToView {
         let resized;
         let frame = if (frame.width(), frame.height()) == (self.input.width, self.input.height) {
             frame
@@ -65,6 +66,7 @@ impl Augmenter {
             out.iter_mut().for_each(|v| *v = v.clamp(0.0, 255.0));
         }
         out.iter_mut().for_each(|v| *v = *v / 127.5 - 1.0);
+        draw.affine.to_view(&self.input)
     }
 
     /// The planes, or their luma, to `out`.

@@ -29,6 +29,8 @@ pub fn manifest(finished: &Finished) -> Manifest {
             method: finished.condensed_by.clone(),
         },
         score: config.score,
+        patches: finished.patches,
+        heat: finished.heat.clone(),
         thresholds: finished.thresholds.clone(),
         agreement: finished.agreement.clone(),
         provenance: Provenance {

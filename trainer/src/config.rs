@@ -349,6 +349,12 @@ impl Config {
         }
         self.input_spec().check().map_err(|e| format!("input: {e}"))?;
         self.network.check(self.input.size)?;
+        if self.network.patch.is_some() && self.augment.crop_min_area < 1.0 {
+            return Err(format!(
+                "augment.crop_min_area = {}: with network.patch it has to be 1, so that every place stays in the view",
+                self.augment.crop_min_area
+            ));
+        }
         self.augment.check().map_err(|e| format!("augment: {e}"))?;
         self.train.check()?;
         self.score.check()?;

@@ -24,6 +24,8 @@ pub mod neighbours;
 pub mod network;
 pub mod onnx;
 pub mod optimiser;
+pub mod pixel;
+pub mod places;
 pub mod progress;
 pub mod projection;
 pub mod quantize;

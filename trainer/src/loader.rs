@@ -1,6 +1,6 @@
 //! Batches of augmented views, made on worker threads. Seed and epoch decide every value; threads and timing decide none.
 
-use crate::augment::{AugmentConfig, Augmenter};
+use crate::augment::{AugmentConfig, Augmenter, ToView};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +41,8 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// \[views, size, channels, height, width\], values in -1..=1.
     pub images: Vec<f32>,
+    /// Where what is in an image is in its view, \[views, size\].
+    pub to_view: Vec<ToView>,
     /// Views of each image.
     pub views: usize,
     /// Images in the batch.
@@ -128,13 +130,14 @@ impl Plan {
         let (views, size) = (self.views, indices.len());
         let mut images = vec![0.0; views * size * self.input.len()];
         let places = (0..views).flat_map(|view| indices.iter().map(move |&index| (view, index)));
+        let mut to_view = Vec::with_capacity(views * size);
         for (out, (view, index)) in images.chunks_exact_mut(self.input.len()).zip(places) {
             if let Some(frame) = self.frames.get(index) {
                 let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
-                augmenter.run(frame, &mut rng, out);
+                to_view.push(augmenter.run(frame, &mut rng, out));
             }
         }
-        Batch { indices, images, views, size }
+        Batch { indices, images, to_view, views, size }
     }
 
     fn augmenter(&self) -> Augmenter {

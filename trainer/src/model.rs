@@ -1,6 +1,6 @@
 //! A network with its weights, and what it says of frames.
 
-use crate::network::{Autoencoder, NetworkConfig, to_floats, to_images};
+use crate::network::{Autoencoder, NetworkConfig, to_floats, to_images, to_rows};
 use ndarray::Array2;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use tch::{Device, TchError, Tensor, nn, no_grad};
@@ -51,15 +51,17 @@ impl Model {
         Ok(())
     }
 
-    /// Unit embeddings \[n, d\] of frames, without augmentation, in evaluation mode.
+    /// Unit embeddings \[n, d\] of frames, without augmentation, in evaluation mode; with places \[n x places, d\], frame by
+    /// frame.
     pub fn embed(&self, frames: &[Frame]) -> Result<Array2<f32>, TchError> {
         let mut rows = Vec::new();
         for chunk in frames.chunks(BATCH) {
-            let z = no_grad(|| self.net.encode(&self.images(chunk), false));
+            let z = no_grad(|| to_rows(&self.net.encode(&self.images(chunk), false)));
             rows.extend(to_floats(&z)?);
         }
-        let dim = if frames.is_empty() { 0 } else { rows.len() / frames.len() };
-        Array2::from_shape_vec((frames.len(), dim), rows).map_err(|e| TchError::Shape(e.to_string()))
+        let vectors = frames.len() * self.net.places().map_or(1, |[rows, columns]| rows * columns);
+        let dim = rows.len().checked_div(vectors).unwrap_or(0);
+        Array2::from_shape_vec((vectors, dim), rows).map_err(|e| TchError::Shape(e.to_string()))
     }
 
     /// Reconstructions of frames as network input, each \[channels, height, width\] in -1..=1.

@@ -118,7 +118,10 @@ fn cards(finished: &Finished, chosen: &[usize]) -> Result<Vec<Card>, TrainError>
         .zip(frames.iter().zip(&reconstructions))
         .map(|(&i, (frame, reconstruction))| {
             let scored = &finished.scored[i];
-            let source = finished.sources[finished.nearest[i]];
+            let nearest = finished.judged[i].neighbours.first().map_or(0, |n| n.index);
+            let source = finished.sources[nearest];
+            let heat = finished.judged[i].heat.as_ref().zip(finished.heat.as_ref());
+            let heat = heat.map(|(heat, scale)| heat.over(frame, &scale.int8).to_jpeg(JPEG_QUALITY));
             let reconstruction =
                 frame_from_input(input, reconstruction).map_err(|e| TrainError::Refused(e.to_string()))?;
             Ok(Card {
@@ -126,8 +129,9 @@ fn cards(finished: &Finished, chosen: &[usize]) -> Result<Vec<Card>, TrainError>
                 kind: kind(scored),
                 score: scored.int8,
                 image: frame.to_jpeg(JPEG_QUALITY),
-                prototype: images.train.frames[source].to_jpeg(JPEG_QUALITY),
-                prototype_name: images.train.items[source].name.clone(),
+                heat,
+                prototype: finished.prototype_picture(source).to_jpeg(JPEG_QUALITY),
+                prototype_name: images.train.items[source.image].name.clone(),
                 reconstruction: reconstruction.to_jpeg(JPEG_QUALITY),
             })
         })

@@ -13,8 +13,9 @@ use crate::losses::{BatchTargets, contrastive};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
-use crate::network::{to_images, to_tensor};
+use crate::network::to_images;
 use crate::optimiser::Adam;
+use crate::places::Places;
 use crate::progress::Progress;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
@@ -25,6 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::{Kind, TchError, Tensor, no_grad};
+
+/// Images encoded at a time.
+const ENCODED_AT_ONCE: usize = 64;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +130,11 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let n = images.train.items.len();
     check_validation(images.validation.items.len(), &config.data.root)?;
 
+    let each = config.network.patch.as_ref().map_or(1, |p| p.bank_places);
+    let places = Places::new(model.net.places(), n, each, config.seed);
     let mut bank = match config.train.bank_start {
-        BankStart::Random => MemoryBank::random(n, config.network.embedding_dim, device),
-        BankStart::Encode => {
-            let rows = model.embed(&images.train.frames)?;
-            MemoryBank::from_rows(&to_tensor(&rows).to_device(device))
-        }
+        BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
+        BankStart::Encode => MemoryBank::from_rows(&encode_bank(&model, &images.train.frames, &places)),
     };
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
     let mut neighbourhoods = None;
@@ -176,8 +179,8 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             neighbourhoods = Some(found);
             history.rounds.push(RoundRow::new(stage.round, &stats));
         }
-        let mut run_epoch =
-            Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, first: &mut history.first_losses };
+        let (places, first) = (&places, &mut history.first_losses);
+        let mut run_epoch = Epoch { config, model: &model, places, bank: &mut bank, adam: &mut adam, first };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -255,6 +258,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
 struct Epoch<'a> {
     config: &'a Config,
     model: &'a Model,
+    places: &'a Places,
     bank: &'a mut MemoryBank,
     adam: &'a mut Adam,
     first: &'a mut Vec<f64>,
@@ -301,18 +305,17 @@ impl Epoch<'_> {
     fn step(&mut self, batch: &Batch, neighbourhoods: Option<&Neighbourhoods>, learning_rate: f64) -> Tensor {
         let (config, device) = (&self.config.train, self.model.store.device());
         let images = to_images(&batch.images, &self.model.input, device); // [views * b, c, h, w]
-        let own: Vec<i64> = batch.indices.iter().map(|&i| i as i64).collect();
-        let own = Tensor::from_slice(&own).to_device(device);
+        let own = Tensor::from_slice(&self.places.own(batch)).to_device(device); // [r], a row of the bank for each place
         let targets = BatchTargets {
             prototypical: match neighbourhoods {
                 Some(n) => n.prototypical.index_select(0, &own),
-                None => Tensor::zeros([batch.size as i64], (Kind::Float, device)),
+                None => Tensor::zeros_like(&own).to_kind(Kind::Float),
             },
             neighbourhood: neighbourhoods.map(|n| n.members.index_select(0, &own)),
             own,
         };
-        let z = self.model.net.encode(&images, true);
-        let views = z.view([batch.views as i64, batch.size as i64, -1]); // [views, b, d]
+        let z = self.model.net.encode(&images, true); // [views * b, d, rows, columns]
+        let views = self.places.take(&z, batch); // [views, r, d]
         let reconstruction = config.reconstruction.loss(&self.model.net.decode(&z, true), &images);
         let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
         let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;
@@ -323,6 +326,15 @@ impl Epoch<'_> {
         let terms = [reconstruction, pull.sample_specific, pull.aggregation, total].map(|t| t.detach());
         Tensor::stack(&terms, 0).to_kind(Kind::Double)
     }
+}
+
+/// The rows of the bank as the network encodes them now.
+fn encode_bank(model: &Model, frames: &[Frame], places: &Places) -> Tensor {
+    let chunks = frames
+        .chunks(ENCODED_AT_ONCE)
+        .enumerate()
+        .map(|(i, chunk)| no_grad(|| places.rows(&model.net.encode(&model.images(chunk), false), i * ENCODED_AT_ONCE)));
+    Tensor::cat(&chunks.collect::<Vec<_>>(), 0)
 }
 
 /// Makes the run's folder and says what is in it: the checkpoint to go on from, if one is wanted.
@@ -371,6 +383,9 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
     like.score = config.score;
+    if let (Some(like), Some(patch)) = (&mut like.network.patch, &config.network.patch) {
+        like.top = patch.top;
+    }
     like.condense.clone_from(&config.condense);
     like.quantize.clone_from(&config.quantize);
     like.threshold.clone_from(&config.threshold);
@@ -378,8 +393,8 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
         return Ok(());
     }
     Err(TrainError::Refused(format!(
-        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, condense, quantize, \
-         threshold, train.device and threads may differ: leave the rest out, or train anew into another --out",
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, \
+         network.patch.top, condense, quantize, threshold, train.device and threads may differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

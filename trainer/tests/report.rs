@@ -103,6 +103,7 @@ fn a_single_image_and_nothing_else_is_a_page() {
         kind: None,
         score: 0.25,
         image: Vec::new(),
+        heat: None,
         prototype: Vec::new(),
         prototype_name: String::new(),
         reconstruction: Vec::new(),

@@ -180,6 +180,7 @@ fn card(scored: &ScoredImage, index: usize) -> Card {
         kind: scored.kind.clone(),
         score: scored.score,
         image: picture(index as u8, scored.kind.is_some(), 1),
+        heat: index.is_multiple_of(2).then(|| picture(index as u8, scored.kind.is_some(), 4)),
         prototype: picture(index as u8 + 1, false, 1),
         prototype_name: format!("train/good/{:04}.jpg", index * 31),
         reconstruction: picture(index as u8, false, 8),

@@ -147,7 +147,9 @@ pub struct Card {
     pub score: f32,
     /// The image.
     pub image: Vec<u8>,
-    /// The most similar prototype's training image.
+    /// The image with what is not normal coloured, where the model says it.
+    pub heat: Option<Vec<u8>>,
+    /// The most similar prototype's training image, or the part of it that the prototype stands for.
     pub prototype: Vec<u8>,
     /// Its name.
     pub prototype_name: String,

@@ -30,8 +30,8 @@ impl Augmenter {
         Augmenter { config, input, planes: vec![0.0; 3 * pixels], scratch: vec![0.0; pixels] }
     }
 
-    /// Fills `out`, \[channels, height, width\], with a view of `frame` in -1..=1. What is drawn from `rng` depends on
-    /// the configuration alone, so that one seed makes one view. With everything off the view is what
+    /// Fills `out`, \[height, width, channels\], with a view of `frame` in -1..=1. What is drawn from `rng` depends on
+    /// the configuration alone, so that one seed makes one view. With everything off the values are what
     /// [`salad_shared::preprocess::Preprocessor`] makes of the frame, bit for bit. A frame of another size than the
     /// input's is resized first. Says where things of the frame are in the view.
     pub fn run(&mut self, frame: &Frame, rng: &mut impl Rng, out: &mut [f32]) -> ToView {
@@ -57,10 +57,15 @@ impl Augmenter {
                 colour.apply(luma(mean[0], mean[1], mean[2]), &mut self.planes);
             }
         }
-        self.write(out);
-        if draw.noise_sigma > 0.0 {
-            colour::add_noise(out, draw.noise_sigma * 255.0, rng);
+        let planes = self.input.channels as usize * self.scratch.len();
+        if self.input.channels == 1 {
+            to_luma(&mut self.planes);
         }
+        let values = self.planes.get_mut(..planes).unwrap_or_default();
+        if draw.noise_sigma > 0.0 {
+            colour::add_noise(values, draw.noise_sigma * 255.0, rng);
+        }
+        interleave(values, self.input.channels as usize, out);
         // Values that were only moved are in range, and a clamp could change what luma's rounding made of them.
         if !draw.affine.is_identity() || draw.blur_sigma > 0.0 || draw.colour.is_some() || draw.noise_sigma > 0.0 {
             out.iter_mut().for_each(|v| *v = v.clamp(0.0, 255.0));
@@ -68,18 +73,27 @@ impl Augmenter {
         out.iter_mut().for_each(|v| *v = *v / 127.5 - 1.0);
         draw.affine.to_view(&self.input)
     }
+}
 
-    /// The planes, or their luma, to `out`.
-    fn write(&self, out: &mut [f32]) {
-        if self.input.channels == 3 {
-            out.iter_mut().zip(&self.planes).for_each(|(o, v)| *o = *v);
-            return;
-        }
-        let (red, rest) = self.planes.split_at(self.scratch.len());
-        let (green, blue) = rest.split_at(self.scratch.len());
-        for (((o, r), g), b) in out.iter_mut().zip(red).zip(green).zip(blue) {
-            *o = luma(*r, *g, *b);
-        }
+/// Makes the first of three planes the luma of the three.
+fn to_luma(planes: &mut [f32]) {
+    let (red, rest) = planes.split_at_mut(planes.len() / 3);
+    let (green, blue) = rest.split_at(rest.len() / 2);
+    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
+        *r = luma(*r, *g, *b);
+    }
+}
+
+/// Planes, \[channels, pixels\], to pixels, \[pixels, channels\].
+fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
+    if channels != 3 {
+        out.iter_mut().zip(planes).for_each(|(o, v)| *o = *v);
+        return;
+    }
+    let (red, rest) = planes.split_at(planes.len() / 3);
+    let (green, blue) = rest.split_at(rest.len() / 2);
+    for (((o, r), g), b) in out.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green).zip(blue) {
+        *o = [*r, *g, *b];
     }
 }
 
@@ -150,6 +164,11 @@ mod tests {
         out
     }
 
+    /// Pixels as planes, the order that inference has them in.
+    fn planes(pixels: &[f32], channels: usize) -> Vec<f32> {
+        (0..channels).flat_map(|c| pixels.iter().skip(c).step_by(channels).copied()).collect()
+    }
+
     /// Everything at once, and strongly.
     fn strong() -> AugmentConfig {
         AugmentConfig {
@@ -179,7 +198,7 @@ mod tests {
             for frame in [frame(width, height), frame(40, 30)] {
                 let mut expected = Vec::new();
                 Preprocessor::new(input.clone()).run(&frame, &mut expected);
-                let got = view(&AugmentConfig::off(), &input, &frame, 1);
+                let got = planes(&view(&AugmentConfig::off(), &input, &frame, 1), channels as usize);
                 assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
         }
@@ -236,8 +255,7 @@ mod tests {
         let frame = frame(width, height);
         let plain = view(&AugmentConfig::off(), &input, &frame, 0);
         let both = AugmentConfig { hflip: 1.0, vflip: 1.0, ..AugmentConfig::off() };
-        let pixels = (width * height) as usize;
-        let turned: Vec<f32> = plain.chunks(pixels).flat_map(|plane| plane.iter().rev().copied()).collect();
+        let turned: Vec<f32> = plain.chunks(3).rev().flatten().copied().collect();
         assert_eq!(view(&both, &input, &frame, 0), turned);
     }
 }

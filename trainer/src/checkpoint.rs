@@ -75,9 +75,7 @@ pub fn save(folder: &Path, mut state: State, tensors: &Named) -> Result<(), Chec
     };
     let name = format!("checkpoint-{:06}.safetensors", state.epochs_done);
     let path = folder.join(&name);
-    let bytes = to_safetensors(tensors).map_err(|problem| CheckpointError::Damaged { path: path.clone(), problem })?;
-    atomic::write(&path, &bytes).map_err(io(&path))?;
-    state.tensors_sha256 = sha256_hex(&bytes);
+    state.tensors_sha256 = sha256_hex(&write_tensors(&path, tensors)?);
     state.tensors = name.clone();
     let path = folder.join(STATE_FILE);
     let json = serde_json::to_vec_pretty(&state)
@@ -94,6 +92,14 @@ pub fn save(folder: &Path, mut state: State, tensors: &Named) -> Result<(), Chec
         }
     }
     Ok(())
+}
+
+/// Writes named tensors, f32 or int64, as a safetensors file, and gives its bytes.
+pub fn write_tensors(path: &Path, tensors: &Named) -> Result<Vec<u8>, CheckpointError> {
+    let bytes =
+        to_safetensors(tensors).map_err(|problem| CheckpointError::Damaged { path: path.to_owned(), problem })?;
+    atomic::write(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
+    Ok(bytes)
 }
 
 /// Reads the checkpoint of `folder`; `None` where there is none.

@@ -5,6 +5,8 @@ use crate::condense::Condense;
 use crate::dataset::DataConfig;
 use crate::losses::Reconstruction;
 use crate::network::{NetworkConfig, NetworkKind};
+use crate::places::Places;
+use crate::precision::Precision;
 use crate::quantize::{Calibration, WeightScales};
 use crate::schedule::{RateSchedule, Schedule, rounds};
 use salad_shared::preprocess::InputSpec;
@@ -109,13 +111,18 @@ pub struct TrainConfig {
     pub schedule: RateSchedule,
     /// L2 weight decay.
     pub weight_decay: f64,
+    /// `f32`, `tf32`, `bf16`, or `auto`: `f32` on a CPU, the fastest on a GPU.
+    pub precision: Precision,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// Threads of libtorch on the CPU, 0 for all.
     pub threads: usize,
-    /// Threads that augment images, 0 for none of their own.
+    /// Threads that augment images, 0 for none of their own; by default as many as there are cores, at most 16.
     pub loader_threads: usize,
 }
+
+/// Loader threads that the default takes at most.
+const MOST_LOADER_THREADS: usize = 16;
 
 /// How the memory bank starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,9 +219,10 @@ impl Default for TrainConfig {
             learning_rate: 1e-4,
             schedule: RateSchedule::Cosine,
             weight_decay: 1e-6,
+            precision: Precision::Auto,
             device: "auto".into(),
             threads: 0,
-            loader_threads: 2,
+            loader_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_LOADER_THREADS)),
         }
     }
 }
@@ -330,6 +338,14 @@ impl Config {
             }
         };
         Ok((calibration, scales))
+    }
+
+    /// The places of `images` training images that have a row of the bank.
+    pub fn places(&self, images: usize) -> Places {
+        match (&self.network.patch, self.network.grid(self.input.size)) {
+            (Some(patch), Some(grid)) => Places::new(grid, images, patch.bank_places, self.seed),
+            _ => Places::whole(),
+        }
     }
 
     fn fill_name(&mut self) {

@@ -1,6 +1,8 @@
 //! Batches of augmented views, made on worker threads. Seed and epoch decide every value; threads and timing decide none.
 
-use crate::augment::{AugmentConfig, Augmenter, ToView};
+use crate::augment::{AugmentConfig, Augmenter};
+use crate::native;
+use crate::places::Places;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -9,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
+use tch::{Device, Tensor};
 
 /// Finished batches that each worker may have waiting.
 const WAITING_BATCHES: usize = 2;
@@ -35,18 +38,30 @@ pub enum LoaderError {
 }
 
 /// Some images of an epoch, each in `views` views.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Batch {
     /// For each image of the batch, its position among the frames.
     pub indices: Vec<usize>,
-    /// \[views, size, channels, height, width\], values in -1..=1.
-    pub images: Vec<f32>,
-    /// Where what is in an image is in its view, \[views, size\].
-    pub to_view: Vec<ToView>,
+    /// The rows of the bank that the images own, image by image, \[rows\], int64: one an image, or one for each of its
+    /// [`Places`].
+    pub own: Tensor,
+    /// \[views * size, channels, height, width\], f32 in -1..=1, channels last.
+    pub images: Tensor,
+    /// Where those rows' places are in the views, as [`Places::embeddings`] takes it; whole images need none.
+    pub grid: Option<Tensor>,
     /// Views of each image.
     pub views: usize,
     /// Images in the batch.
     pub size: usize,
+}
+
+impl Batch {
+    /// The batch with its tensors on `device`. The copy is begun and not waited for where the loader was made for that
+    /// device.
+    pub fn to_device(self, device: Device) -> Batch {
+        let moved = |t: &Tensor| native::to_device(t, device);
+        Batch { own: moved(&self.own), images: moved(&self.images), grid: self.grid.as_ref().map(moved), ..self }
+    }
 }
 
 /// Makes the epochs of one training run.
@@ -80,8 +95,26 @@ impl Loader {
         if let Some((position, frame)) = frames.iter().enumerate().find(|(_, f)| other(f)) {
             return Err(LoaderError::Size { position, width: frame.width(), height: frame.height() });
         }
-        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed });
+        let places = Places::whole();
+        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, pin: None });
         Ok(Loader { plan, threads })
+    }
+
+    /// The loader, its images having these places.
+    pub fn with_places(mut self, places: Places) -> Loader {
+        // Nobody else holds the plan before the first epoch.
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.places = places;
+        }
+        self
+    }
+
+    /// The loader, its batches meant for `device`: for a GPU they lie in pinned memory, from which copies need no waiting.
+    pub fn for_device(mut self, device: Device) -> Loader {
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.pin = device.is_cuda().then_some(device);
+        }
+        self
     }
 
     /// Batches an epoch.
@@ -114,6 +147,9 @@ struct Plan {
     views: usize,
     batch_size: usize,
     seed: u64,
+    places: Places,
+    /// The device whose driver is to pin the batches.
+    pin: Option<Device>,
 }
 
 impl Plan {
@@ -128,16 +164,22 @@ impl Plan {
 
     fn batch(&self, augmenter: &mut Augmenter, epoch: u64, indices: Vec<usize>) -> Batch {
         let (views, size) = (self.views, indices.len());
-        let mut images = vec![0.0; views * size * self.input.len()];
         let places = (0..views).flat_map(|view| indices.iter().map(move |&index| (view, index)));
+        let shape = [views * size, self.input.height as usize, self.input.width as usize, self.input.channels as usize];
         let mut to_view = Vec::with_capacity(views * size);
-        for (out, (view, index)) in images.chunks_exact_mut(self.input.len()).zip(places) {
-            if let Some(frame) = self.frames.get(index) {
-                let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
-                to_view.push(augmenter.run(frame, &mut rng, out));
+        let images = native::filled(&shape.map(|n| n as i64), |values| {
+            for (out, (view, index)) in values.chunks_exact_mut(self.input.len()).zip(places) {
+                if let Some(frame) = self.frames.get(index) {
+                    let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
+                    to_view.push(augmenter.run(frame, &mut rng, out));
+                }
             }
-        }
-        Batch { indices, images, to_view, views, size }
+        });
+        let own = Tensor::from_slice(&self.places.own(&indices));
+        let grid = self.places.grid(indices.iter().copied().cycle().zip(to_view));
+        let pinned = |t: Tensor| self.pin.map_or_else(|| t.shallow_clone(), |device| t.pin_memory(device));
+        let images = pinned(images).permute([0, 3, 1, 2]);
+        Batch { indices, own: pinned(own), images, grid: grid.map(pinned), views, size }
     }
 
     fn augmenter(&self) -> Augmenter {
@@ -303,12 +345,11 @@ mod tests {
     #[test]
     fn a_view_depends_on_its_image_and_epoch_not_on_its_batch() {
         let of = |batch_size, epoch| {
-            let mut views = vec![Vec::new(); 12];
+            let mut views: Vec<Vec<Tensor>> = (0..12).map(|_| Vec::new()).collect();
             for batch in loader(12, batch_size, 1).epoch(epoch) {
-                assert_eq!(batch.images.len(), batch.views * batch.size * INPUT.len());
-                let images: Vec<&[f32]> = batch.images.chunks(INPUT.len()).collect();
+                assert_eq!(batch.images.size(), [(batch.views * batch.size) as i64, 3, 9, 8]);
                 for (at, &index) in batch.indices.iter().enumerate() {
-                    views[index] = vec![images[at].to_vec(), images[batch.size + at].to_vec()];
+                    views[index] = vec![batch.images.get(at as i64), batch.images.get((batch.size + at) as i64)];
                 }
             }
             views

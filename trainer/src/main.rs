@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use salad_shared::message::message;
 use salad_trainer::config::Config;
-use salad_trainer::{demo_scene, device, finish, train};
+use salad_trainer::{bench, demo_scene, device, finish, trace, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,6 +61,38 @@ enum Command {
     Report {
         /// The run's folder.
         run: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Time a recipe's training here by stage, and say what holds it back.
+    Bench {
+        /// The data set.
+        data: Option<PathBuf>,
+        /// A recipe (TOML); flags win over it.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Seconds to measure, besides reading the images.
+        #[arg(long, default_value_t = 20.0, value_parser = seconds)]
+        seconds: f64,
+        /// Print the figures as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Write down the first steps of a recipe's training, for another implementation to follow.
+    Trace {
+        /// The data set.
+        data: Option<PathBuf>,
+        /// A recipe (TOML); flags win over it.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The folder to write into.
+        #[arg(long)]
+        out: PathBuf,
+        /// Steps of phase 1, and then as many of phase 2.
+        #[arg(long, default_value_t = 20)]
+        steps: usize,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -208,12 +240,31 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let path = finish::finish(&trained)?.write_report(run)?;
             println!("{}", path.display());
         }
+        Command::Bench { data, config, seconds, json, overrides } => {
+            let config = Config::load(config.as_deref(), &overrides.keys(data.as_ref())?)?;
+            let report = bench::run(&config, *seconds)?;
+            if *json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                println!("{report}");
+            }
+        }
+        Command::Trace { data, config, out, steps, overrides } => {
+            let config = Config::load(config.as_deref(), &overrides.keys(data.as_ref())?)?;
+            trace::write(&config, *steps, out)?;
+        }
         Command::DemoScene { out, seed } => {
             demo_scene::render(out, &demo_scene::Options { seed: *seed, ..Default::default() })
                 .with_context(|| format!("rendering into {}", out.display()))?;
         }
     }
     Ok(())
+}
+
+/// A time to measure.
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "has to be a number of seconds".to_owned())?;
+    if (0.1..=3600.0).contains(&value) { Ok(value) } else { Err("has to be from 0.1 to 3600 seconds".into()) }
 }
 
 fn open(run: &std::path::Path, overrides: &Overrides) -> anyhow::Result<train::Trained> {

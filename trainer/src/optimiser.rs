@@ -1,7 +1,8 @@
-//! Adam with L2 weight decay (PyTorch's `Adam`, not `AdamW`). Our own, since libtorch's keeps a state that tch can
-//! neither save nor restore.
+//! Adam with L2 weight decay (PyTorch's `Adam`, not `AdamW`), in libtorch's fused kernel. The state is our own, since
+//! libtorch's optimisers keep one that tch can neither save nor restore.
 
-use tch::{Tensor, no_grad};
+use crate::native::{self, AdamStep};
+use tch::{Kind, Tensor, no_grad};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -10,55 +11,40 @@ const EPSILON: f64 = 1e-8;
 /// Adam over named parameters.
 #[derive(Debug)]
 pub struct Adam {
-    parameters: Vec<Parameter>,
+    names: Vec<String>,
+    values: Vec<Tensor>,
+    means: Vec<Tensor>,
+    squares: Vec<Tensor>,
     weight_decay: f64,
     steps: i32,
-}
-
-#[derive(Debug)]
-struct Parameter {
-    name: String,
-    value: Tensor,
-    mean: Tensor,
-    square: Tensor,
 }
 
 impl Adam {
     /// For the trainable variables of a store, by name.
     pub fn new(mut named: Vec<(String, Tensor)>, weight_decay: f64) -> Adam {
         named.sort_by(|a, b| a.0.cmp(&b.0));
-        let parameters = named
-            .into_iter()
-            .map(|(name, value)| Parameter {
-                mean: value.zeros_like().set_requires_grad(false),
-                square: value.zeros_like().set_requires_grad(false),
-                name,
-                value,
-            })
-            .collect();
-        Adam { parameters, weight_decay, steps: 0 }
+        let (names, values): (Vec<String>, Vec<Tensor>) = named.into_iter().unzip();
+        let zeros = || values.iter().map(|v| v.zeros_like().set_requires_grad(false)).collect();
+        Adam { means: zeros(), squares: zeros(), names, values, weight_decay, steps: 0 }
     }
 
     /// Forgets the gradients of the last step.
     pub fn zero_grad(&mut self) {
-        for p in &mut self.parameters {
-            p.value.zero_grad();
-        }
+        self.values.iter_mut().for_each(native::forget_gradient);
     }
 
     /// One step at `learning_rate` with the gradients at hand; parameters without one stay.
     pub fn step(&mut self, learning_rate: f64) {
         self.steps += 1;
-        let (correct1, correct2) = (1.0 - BETA1.powi(self.steps), 1.0 - BETA2.powi(self.steps));
-        no_grad(|| {
-            for p in self.parameters.iter_mut().filter(|p| p.value.grad().defined()) {
-                let gradient = p.value.grad() + &p.value * self.weight_decay;
-                p.mean = &p.mean * BETA1 + &gradient * (1.0 - BETA1);
-                p.square = &p.square * BETA2 + gradient.square() * (1.0 - BETA2);
-                let denominator = p.square.sqrt() / correct2.sqrt() + EPSILON;
-                let _ = p.value.g_sub_(&(&p.mean / denominator * (learning_rate / correct1)));
-            }
-        });
+        let with: Vec<usize> = (0..self.values.len()).filter(|&i| self.values[i].grad().defined()).collect();
+        let Some(first) = with.first() else { return };
+        let pick = |list: &[Tensor]| with.iter().map(|&i| list[i].shallow_clone()).collect::<Vec<_>>();
+        let gradients: Vec<Tensor> = with.iter().map(|&i| self.values[i].grad()).collect();
+        // A kernel that fills, not a copy from the host, which the device would have to be waited for.
+        let steps = Tensor::full([], f64::from(self.steps), (Kind::Float, self.values[*first].device()));
+        let step =
+            AdamStep { rate: learning_rate, beta1: BETA1, beta2: BETA2, decay: self.weight_decay, epsilon: EPSILON };
+        native::fused_adam(&pick(&self.values), &gradients, &pick(&self.means), &pick(&self.squares), &steps, step);
     }
 
     /// Steps taken.
@@ -68,23 +54,20 @@ impl Adam {
 
     /// The state as named tensors: `adam.mean.NAME` and `adam.square.NAME`.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.parameters
-            .iter()
-            .flat_map(|p| {
-                [
-                    (format!("adam.mean.{}", p.name), p.mean.shallow_clone()),
-                    (format!("adam.square.{}", p.name), p.square.shallow_clone()),
-                ]
-            })
-            .collect()
+        let lists = [("mean", &self.means), ("square", &self.squares)];
+        let named =
+            lists.into_iter().flat_map(|(kind, list)| self.names.iter().zip(list).map(move |(n, t)| (kind, n, t)));
+        named.map(|(kind, name, t)| (format!("adam.{kind}.{name}"), t.shallow_clone())).collect()
     }
 
     /// Takes back what [`state`](Adam::state) gave, by way of `take`, which finds a tensor by name.
     pub fn restore<E>(&mut self, steps: i32, mut take: impl FnMut(&str) -> Result<Tensor, E>) -> Result<(), E> {
         self.steps = steps;
-        for p in &mut self.parameters {
-            p.mean = take(&format!("adam.mean.{}", p.name))?.to_device(p.value.device());
-            p.square = take(&format!("adam.square.{}", p.name))?.to_device(p.value.device());
+        for (kind, list) in [("mean", &mut self.means), ("square", &mut self.squares)] {
+            for (name, tensor) in self.names.iter().zip(list) {
+                let saved = take(&format!("adam.{kind}.{name}"))?;
+                no_grad(|| tensor.copy_(&saved));
+            }
         }
         Ok(())
     }

@@ -2,21 +2,22 @@
 //!
 //! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
 
+use crate::augment::ToView;
 use crate::checkpoint::{self, CheckpointError, Named, Saved, State};
 use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::init::{self, InitError};
-use crate::loader::{Batch, Loader, LoaderError};
-use crate::losses::{BatchTargets, contrastive};
+use crate::loader::{Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
-use crate::network::to_images;
 use crate::optimiser::Adam;
 use crate::places::Places;
+use crate::precision::Precision;
 use crate::progress::Progress;
+use crate::step::Learner;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
@@ -118,6 +119,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     if config.train.threads > 0 {
         tch::set_num_threads(config.train.threads as i32);
     }
+    let precision = config.train.precision.prepare(device);
     let saved = prepare_folder(config, run, extent.resume)?;
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut history = History::default();
@@ -130,8 +132,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let n = images.train.items.len();
     check_validation(images.validation.items.len(), &config.data.root)?;
 
-    let each = config.network.patch.as_ref().map_or(1, |p| p.bank_places);
-    let places = Places::new(model.net.places(), n, each, config.seed);
+    let places = config.places(n);
     let mut bank = match config.train.bank_start {
         BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
         BankStart::Encode => MemoryBank::from_rows(&encode_bank(&model, &images.train.frames, &places)),
@@ -167,7 +168,9 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         config.train.batch_size,
         config.seed,
         config.train.loader_threads,
-    )?;
+    )?
+    .with_places(places)
+    .for_device(device);
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
@@ -179,8 +182,8 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             neighbourhoods = Some(found);
             history.rounds.push(RoundRow::new(stage.round, &stats));
         }
-        let (places, first) = (&places, &mut history.first_losses);
-        let mut run_epoch = Epoch { config, model: &model, places, bank: &mut bank, adam: &mut adam, first };
+        let first = &mut history.first_losses;
+        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, precision, first };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -258,9 +261,9 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
 struct Epoch<'a> {
     config: &'a Config,
     model: &'a Model,
-    places: &'a Places,
     bank: &'a mut MemoryBank,
     adam: &'a mut Adam,
+    precision: Precision,
     first: &'a mut Vec<f64>,
 }
 
@@ -277,10 +280,14 @@ impl Epoch<'_> {
         // [reconstruction, sample-specific, aggregation, total], weighted by the batch's images
         let mut sums = Tensor::zeros([4], (Kind::Double, self.model.store.device()));
         let (mut images, mut learning_rate) = (0usize, 0.0);
+        let (config, device) = (self.config, self.model.store.device());
+        let (bank, adam) = (&mut *self.bank, &mut *self.adam);
+        let mut learner = Learner { config: &config.train, model: self.model, bank, adam, precision: self.precision };
         for (step, batch) in loader.epoch(u64::from(epoch)).enumerate() {
             let progress = (f64::from(epoch) + step as f64 / steps as f64) / f64::from(schedule.epochs());
-            learning_rate = self.config.train.learning_rate * schedule.rate_at(progress);
-            let terms = self.step(&batch, neighbourhoods, learning_rate);
+            learning_rate = config.train.learning_rate * schedule.rate_at(progress);
+            let batch = batch.to_device(device);
+            let terms = learner.step(&batch, neighbourhoods, learning_rate, |_| ());
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
@@ -300,40 +307,16 @@ impl Epoch<'_> {
             seconds: 0.0,
         })
     }
-
-    /// One step; gives [reconstruction, sample-specific, aggregation, total] without waiting for the device.
-    fn step(&mut self, batch: &Batch, neighbourhoods: Option<&Neighbourhoods>, learning_rate: f64) -> Tensor {
-        let (config, device) = (&self.config.train, self.model.store.device());
-        let images = to_images(&batch.images, &self.model.input, device); // [views * b, c, h, w]
-        let own = Tensor::from_slice(&self.places.own(batch)).to_device(device); // [r], a row of the bank for each place
-        let targets = BatchTargets {
-            prototypical: match neighbourhoods {
-                Some(n) => n.prototypical.index_select(0, &own),
-                None => Tensor::zeros_like(&own).to_kind(Kind::Float),
-            },
-            neighbourhood: neighbourhoods.map(|n| n.members.index_select(0, &own)),
-            own,
-        };
-        let z = self.model.net.encode(&images, true); // [views * b, d, rows, columns]
-        let views = self.places.take(&z, batch); // [views, r, d]
-        let reconstruction = config.reconstruction.loss(&self.model.net.decode(&z, true), &images);
-        let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
-        let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;
-        self.adam.zero_grad();
-        total.backward();
-        self.adam.step(learning_rate);
-        self.bank.update(&targets.own, &views, config.bank_rate);
-        let terms = [reconstruction, pull.sample_specific, pull.aggregation, total].map(|t| t.detach());
-        Tensor::stack(&terms, 0).to_kind(Kind::Double)
-    }
 }
 
 /// The rows of the bank as the network encodes them now.
 fn encode_bank(model: &Model, frames: &[Frame], places: &Places) -> Tensor {
-    let chunks = frames
-        .chunks(ENCODED_AT_ONCE)
-        .enumerate()
-        .map(|(i, chunk)| no_grad(|| places.rows(&model.net.encode(&model.images(chunk), false), i * ENCODED_AT_ONCE)));
+    let chunks = frames.chunks(ENCODED_AT_ONCE).enumerate().map(|(i, chunk)| {
+        let first = i * ENCODED_AT_ONCE;
+        let grid = places.grid((first..first + chunk.len()).map(|image| (image, ToView::UNMOVED)));
+        let grid = grid.map(|g| g.to_device(model.store.device()));
+        no_grad(|| Places::embeddings(&model.net.encode(&model.images(chunk), false), grid.as_ref()))
+    });
     Tensor::cat(&chunks.collect::<Vec<_>>(), 0)
 }
 

@@ -1,9 +1,11 @@
 //! The layers all networks are chains of, every variable under a name of its own.
 
 use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedResidual, MaxPool};
+use crate::native;
+use crate::network::upsampled;
 use ndarray::{Array1, Array4};
 use tch::nn::{self, Init, ModuleT};
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 /// One step of an encoder or decoder.
 #[derive(Debug)]
@@ -29,7 +31,17 @@ const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Runs `layers` in order.
 pub(super) fn chain(layers: &[Layer], x: &Tensor, train: bool) -> Tensor {
-    layers.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x, train))
+    let (mut x, mut rest) = (x.shallow_clone(), layers.iter().peekable());
+    while let Some(layer) = rest.next() {
+        x = match (layer, rest.peek().copied()) {
+            (Layer::Upsample, Some(Layer::Conv { conv, norm, activation, .. })) => {
+                rest.next();
+                settle(upsampled::convolution(&x, conv), norm.as_ref(), *activation, train)
+            }
+            _ => layer.forward(&x, train),
+        };
+    }
+    x
 }
 
 /// A convolution's shape.
@@ -101,22 +113,16 @@ impl Layer {
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
             Layer::Conv { conv, norm, activation, .. } => {
-                let y = conv.forward_t(x, train);
-                activate(norm.as_ref().map_or_else(|| y.shallow_clone(), |n| n.forward_t(&y, train)), *activation)
+                settle(conv.forward_t(x, train), norm.as_ref(), *activation, train)
             }
-            Layer::Grow { conv, norm, activation } => {
-                activate(norm.forward_t(&conv.forward_t(x, train), train), *activation)
-            }
+            Layer::Grow { conv, norm, activation } => settle(conv.forward_t(x, train), Some(norm), *activation, train),
             Layer::MaxPool(pool) => {
                 let (size, stride, padding) = (pool.size as i64, pool.stride as i64, pool.padding as i64);
                 x.max_pool2d([size; 2], [stride; 2], [padding; 2], [1, 1], false)
             }
             Layer::Residual { body, shortcut, .. } => (chain(body, x, train) + chain(shortcut, x, train)).relu(),
             Layer::Mean => x.mean_dim([2i64, 3].as_slice(), true, None::<tch::Kind>),
-            Layer::Upsample => {
-                let size = x.size();
-                x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
-            }
+            Layer::Upsample => upsampled::twice(x),
             Layer::Tanh => x.tanh(),
         }
     }
@@ -176,12 +182,32 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
     Ok((weight, shift.into_iter().map(|v| v as f32).collect()))
 }
 
+/// What follows a convolution: batch norm, where there is one, and activation; in training on the CPU by the operator that
+/// does both at once.
+fn settle(x: Tensor, norm: Option<&nn::BatchNorm>, activation: Activation, train: bool) -> Tensor {
+    match norm {
+        Some(norm) if train && x.device() == Device::Cpu => {
+            native::norm_activation(&x, norm, BATCH_NORM_EPSILON, slope(activation))
+        }
+        Some(norm) => activate(norm.forward_t(&x, train), activation),
+        None => activate(x, activation),
+    }
+}
+
 fn activate(x: Tensor, activation: Activation) -> Tensor {
     match activation {
         Activation::Identity => x,
         Activation::Relu => x.relu(),
-        // max(x, slope x) is the leaky ReLU for slopes below one; tch has no slope parameter.
-        Activation::LeakyRelu(slope) => x.maximum(&(&x * f64::from(slope))),
+        Activation::LeakyRelu(slope) => native::leaky_relu(&x, f64::from(slope)),
+    }
+}
+
+/// What an activation multiplies negative values by.
+fn slope(activation: Activation) -> f64 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Relu => 0.0,
+        Activation::LeakyRelu(slope) => f64::from(slope),
     }
 }
 

@@ -4,6 +4,7 @@ mod edge;
 mod layer;
 mod resnet18;
 mod unet;
+mod upsampled;
 
 use crate::folded::{FoldedNet, Readout};
 use layer::Layer;
@@ -155,6 +156,11 @@ impl NetworkConfig {
         Ok(())
     }
 
+    /// Rows and columns of the places that have an embedding each, for an input of this side; none for whole images.
+    pub fn grid(&self, side: u32) -> Option<[usize; 2]> {
+        self.patch.as_ref().map(|patch| [(side / patch.stride) as usize; 2])
+    }
+
     fn widths(&self) -> Vec<i64> {
         match (self.widths.is_empty(), self.kind) {
             (false, _) => self.widths.clone(),
@@ -255,14 +261,15 @@ impl Autoencoder {
                 resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels)
             }
         };
-        let places = config.patch.as_ref().map(|p| [input.height, input.width].map(|side| (side / p.stride) as usize));
+        let places = config.grid(input.width);
         Autoencoder { encoder, decoder, input: input.clone(), places }
     }
 
     /// Unit embeddings \[b, d, rows, columns\] of images \[b, channels, height, width\] in -1..=1, one a place; whole
     /// images have one place. `train` uses the batch's statistics in batch norm and updates the running ones.
     pub fn encode(&self, images: &Tensor, train: bool) -> Tensor {
-        let map = layer::chain(&self.encoder, images, train);
+        // Training may run the layers in bf16, too coarse for the angles between embeddings.
+        let map = layer::chain(&self.encoder, images, train).to_kind(Kind::Float);
         let features = match self.places {
             Some(_) => map,
             None => map.flatten(1, -1).unsqueeze(-1).unsqueeze(-1),

@@ -1,0 +1,104 @@
+//! The start of a run without its folder: images, network, bank, optimiser, loader. What `bench` times and `trace` writes down.
+
+use crate::config::Config;
+use crate::dataset::{DataConfig, Dataset, load_frames};
+use crate::device;
+use crate::loader::{Batch, Loader};
+use crate::memory_bank::MemoryBank;
+use crate::model::Model;
+use crate::neighbours::Neighbourhoods;
+use crate::optimiser::Adam;
+use crate::precision::Precision;
+use crate::progress::Progress;
+use crate::step::{Learner, Stage};
+use crate::train::TrainError;
+use salad_shared::preprocess::Frame;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+
+/// A run that has not begun.
+#[derive(Debug)]
+pub struct Trial {
+    /// Its configuration.
+    pub config: Config,
+    /// Where it runs.
+    pub device: Device,
+    /// In which numbers.
+    pub precision: Precision,
+    /// Its network, newly drawn.
+    pub model: Model,
+    /// Its bank.
+    pub bank: MemoryBank,
+    /// Its optimiser.
+    pub adam: Adam,
+    /// Its batches.
+    pub loader: Loader,
+    /// How long the training images took to decode and resize, all together.
+    pub loading: Duration,
+    frames: Arc<Vec<Frame>>,
+}
+
+impl Trial {
+    /// Reads the training images and builds the rest.
+    pub fn new(config: &Config) -> Result<Trial, TrainError> {
+        let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
+        if config.train.threads > 0 {
+            tch::set_num_threads(config.train.threads as i32);
+        }
+        let precision = config.train.precision.prepare(device);
+        // The frames of a video have to lie somewhere.
+        let scratch = tempfile::tempdir().map_err(|source| TrainError::Io { path: std::env::temp_dir(), source })?;
+        let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| scratch.path().to_owned());
+        let items =
+            Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?.train;
+        let bar = Progress::images("images", items.len());
+        let began = Instant::now();
+        let spec = config.input_spec();
+        let frames = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?.frames;
+        let loading = began.elapsed();
+        bar.finish();
+        let frames = Arc::new(frames);
+        let model = Model::new(&config.network, &spec, config.seed, device);
+        let rows = frames.len() * config.places(frames.len()).each();
+        let bank = MemoryBank::random(rows, config.network.embedding_dim, device);
+        let adam = Adam::new(model.trainable(), config.train.weight_decay);
+        let loader = loader(config, &frames, config.train.loader_threads, device)?;
+        Ok(Trial { config: config.clone(), device, precision, model, bank, adam, loader, loading, frames })
+    }
+
+    /// Images it trains on.
+    pub fn images(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Its batches, made by the thread that takes them.
+    pub fn unthreaded_loader(&self) -> Result<Loader, TrainError> {
+        loader(&self.config, &self.frames, 0, self.device)
+    }
+
+    /// The neighbourhoods that a round would have if it began now.
+    pub fn neighbourhoods(&self, round: u32) -> Neighbourhoods {
+        let t = &self.config.train;
+        Neighbourhoods::discover(self.bank.rows(), round, t.rate, t.neighbours, t.tau).0
+    }
+
+    /// One step at the full learning rate, as [`Learner::step`] makes it, with a batch on the device.
+    pub fn step(
+        &mut self,
+        batch: &Batch,
+        neighbourhoods: Option<&Neighbourhoods>,
+        reached: impl FnMut(Stage),
+    ) -> Tensor {
+        let (bank, adam) = (&mut self.bank, &mut self.adam);
+        let mut learner =
+            Learner { config: &self.config.train, model: &self.model, bank, adam, precision: self.precision };
+        learner.step(batch, neighbourhoods, self.config.train.learning_rate, reached)
+    }
+}
+
+fn loader(config: &Config, frames: &Arc<Vec<Frame>>, threads: usize, device: Device) -> Result<Loader, TrainError> {
+    let (t, images, frames, augment) = (&config.train, frames.len(), Arc::clone(frames), config.augment.clone());
+    let loader = Loader::new(frames, config.input_spec(), augment, t.views, t.batch_size, config.seed, threads)?;
+    Ok(loader.with_places(config.places(images)).for_device(device))
+}

@@ -17,6 +17,7 @@ pub mod finish;
 pub mod folded;
 pub mod forward;
 pub mod history;
+pub mod images;
 pub mod init;
 pub mod loader;
 pub mod losses;

@@ -3,14 +3,15 @@
 
 use crate::condense::scores;
 use crate::config::Config;
+use crate::images::Images;
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::entropies;
-use crate::network::{to_floats, to_tensor};
+use crate::network::{to_array, to_floats, to_tensor};
 use crate::places::Places;
 use crate::png::grid;
 use crate::synthetic::cut_paste;
-use crate::train::{Images, TrainError};
+use crate::train::TrainError;
 use ndarray::{Array2, Axis};
 use salad_shared::metrics::auroc;
 use salad_shared::patch::mean_of_highest;
@@ -105,8 +106,7 @@ impl Probe {
             true => Arc::clone(frames),
             false => Arc::new(chosen.iter().filter_map(|&i| frames.get(i).cloned()).collect()),
         };
-        let patch = config.network.patch.as_ref();
-        let most = if patch.is_some() { VALIDATION_OF_PATCHES } else { VALIDATION };
+        let most = if config.network.patch.is_some() { VALIDATION_OF_PATCHES } else { VALIDATION };
         let chosen = spread(images.train.frames.len(), BANK / places.each());
         let validation = take(&images.validation.frames, &spread(images.validation.frames.len(), most));
         Probe {
@@ -116,7 +116,7 @@ impl Probe {
             made_up: cut_paste(&validation, config.seed),
             validation,
             score: config.score,
-            top: patch.map_or(1, |p| p.top as usize),
+            top: config.network.top(),
             tau: config.train.tau,
         }
     }
@@ -136,21 +136,13 @@ impl Probe {
         before: &Tensor,
         validation_reconstruction: f64,
     ) -> Result<ProbeRow, TrainError> {
-        let rows = model.embed_places(&self.bank, self.grid.as_ref());
-        let dim = rows.size()[1] as usize;
-        let rows = Array2::from_shape_vec((self.rows.len(), dim), to_floats(&rows)?);
-        let rows = rows.map_err(|e| TchError::Shape(e.to_string()))?;
-        let score = |frames: &[Frame]| -> Result<Vec<f32>, TchError> {
-            let of_places = scores(&rows, &model.embed(frames)?, &self.score);
-            let each = of_places.len() / frames.len().max(1);
-            Ok(of_places.chunks(each.max(1)).map(|image| mean_of_highest(image, self.top)).collect())
-        };
+        let rows = to_array(&model.embed_places(&self.bank, self.grid.as_ref()))?;
+        let score = |frames: &[Frame]| image_scores(model, &rows, frames, &self.score, self.top);
         let (normal, made_up) = (score(&self.validation)?, score(&self.made_up)?);
         let ((mean, deviation), (made_up_mean, _)) = (moments(&normal), moments(&made_up));
         let (cosine_mean, effective_rank) = spread(&rows);
         let after = self.rows_of(bank);
-        let bank_rows = Array2::from_shape_vec(rows.dim(), to_floats(&after)?);
-        let (bank_cosine_mean, _) = spread(&bank_rows.map_err(|e| TrainError::Refused(e.to_string()))?);
+        let (bank_cosine_mean, _) = spread(&to_array(&after)?);
         let entropy = entropies(&to_tensor(&rows), self.tau).mean(Kind::Double).double_value(&[]);
         Ok(ProbeRow {
             round,
@@ -177,6 +169,19 @@ impl Probe {
         }
         Ok(grid(&cells, shown.len()))
     }
+}
+
+/// The scores of images over a bank: of a whole image's embedding, or the mean of its `top` most anomalous places.
+pub fn image_scores(
+    model: &Model,
+    bank: &Array2<f32>,
+    frames: &[Frame],
+    score: &ScoreSpec,
+    top: usize,
+) -> Result<Vec<f32>, TchError> {
+    let of_places = scores(bank, &model.embed(frames)?, score);
+    let each = of_places.len() / frames.len().max(1);
+    Ok(of_places.chunks(each.max(1)).map(|image| mean_of_highest(image, top)).collect())
 }
 
 /// The mean cosine of two different rows (\[n, d\], unit length), and the effective rank of the rows about their mean: the

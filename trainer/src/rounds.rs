@@ -2,13 +2,13 @@
 //! choosing a round.
 
 use crate::choice::{self, Keep};
-use crate::condense::scores;
-use crate::config::TrainConfig;
+use crate::config::{Config, TrainConfig};
+use crate::images::Images;
 use crate::model::Model;
-use crate::probe::ProbeRow;
-use crate::train::{Images, TrainError, Trained, loader};
+use crate::network::to_array;
+use crate::probe::{ProbeRow, image_scores};
+use crate::train::{TrainError, Trained, loader};
 use salad_shared::metrics::{auroc, spearman};
-use salad_shared::score::ScoreSpec;
 use serde::Serialize;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub struct Rounds {
 pub struct Round {
     /// What was measured without labels.
     pub probe: ProbeRow,
-    /// AUROC of the test set, f32, over the whole bank.
+    /// AUROC of the test set, f32, over the bank's own images and places.
     pub test_auroc: f64,
 }
 
@@ -40,7 +40,7 @@ pub fn compare(run: &Path, trained: &mut Trained) -> Result<Rounds, TrainError> 
     let mut rounds = Vec::new();
     for probe in &history.probes {
         choice::restore(run, probe.round, model)?;
-        rounds.push(Round { probe: probe.clone(), test_auroc: test_auroc(model, images, &config.score)? });
+        rounds.push(Round { probe: probe.clone(), test_auroc: test_auroc(model, images, config)? });
     }
     let (loader, mut kept) = (loader(config, images)?, Vec::new());
     for keep in [Keep::Last, Keep::Best, Keep::Average] {
@@ -48,7 +48,7 @@ pub fn compare(run: &Path, trained: &mut Trained) -> Result<Rounds, TrainError> 
             choice::restore(run, last.round, model)?;
         }
         choice::settle(&TrainConfig { keep, ..config.train.clone() }, run, history, model, &loader)?;
-        kept.push((keep, test_auroc(model, images, &config.score)?));
+        kept.push((keep, test_auroc(model, images, config)?));
     }
     Ok(Rounds { kept, correlations: correlations(&rounds)?, rounds })
 }
@@ -67,9 +67,10 @@ fn correlations(rounds: &[Round]) -> Result<Vec<(&'static str, Option<f64>)>, Tr
     Ok(found)
 }
 
-fn test_auroc(model: &Model, images: &Images, score: &ScoreSpec) -> Result<f64, TrainError> {
-    let bank = model.embed(&images.train.frames)?;
-    let all = scores(&bank, &model.embed(&images.test.frames)?, score);
+fn test_auroc(model: &Model, images: &Images, config: &Config) -> Result<f64, TrainError> {
+    let grid = config.places(images.train.frames.len()).grid_unmoved(0..images.train.frames.len());
+    let bank = to_array(&model.embed_places(&images.train.frames, grid.as_ref()))?;
+    let all = image_scores(model, &bank, &images.test.frames, &config.score, config.network.top())?;
     let of = |anomalous: bool| -> Vec<f32> {
         let own = all.iter().zip(&images.test.items).filter(|(_, t)| t.kind.is_some() == anomalous);
         own.map(|(score, _)| *score).collect()

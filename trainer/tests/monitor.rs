@@ -14,7 +14,7 @@ use salad_trainer::tensorboard::projector;
 use salad_trainer::tensorboard::proto::Event;
 use salad_trainer::tensorboard::record::masked_crc32c;
 use salad_trainer::train::{Extent, Trained, open};
-use small_run::{config, images, run, weights};
+use small_run::{config, images, one_at_a_time, run, weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,7 @@ fn reopened(folder: &Path, keep: Keep) -> Trained {
         let keep = toml::Value::String(format!("{keep:?}").to_lowercase());
         Config::load_text("checkpoint.json", saved, &[("train.keep".to_owned(), keep)])
     };
+    let _turn = one_at_a_time();
     open(folder, adjust).unwrap()
 }
 
@@ -181,6 +182,7 @@ fn a_run_that_kept_what_it_needs_is_finished_from_it() {
     let again = run(&config, &out, Extent { resume: true, stop_after: None }).unwrap();
     assert_eq!(weights(&trained), weights(&again));
     std::fs::remove_dir_all(out.join("rounds")).unwrap();
+    let _turn = one_at_a_time();
     let error = open(&out, |saved| Config::load_text("checkpoint.json", saved, &[])).unwrap_err().to_string();
     assert!(error.contains("round-001.safetensors") && error.contains("train.keep_rounds"), "{error}");
 }
@@ -218,6 +220,7 @@ fn rounds_are_judged_by_the_test_set() {
     let mut config = config(&data);
     config.data.validation_share = 0.5;
     let (out, [_, mut best, _]) = ended(dir.path(), &config);
+    let turn = one_at_a_time();
     let compared = rounds::compare(&out, &mut best).unwrap();
     assert_eq!(compared.rounds.iter().map(|r| r.probe.round).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(compared.rounds.iter().all(|r| (0.0..=1.0).contains(&r.test_auroc)));
@@ -229,6 +232,7 @@ fn rounds_are_judged_by_the_test_set() {
     // The finished run's embeddings, for the projector.
     let finished = finish(&best).unwrap();
     projector::write(&finished, &out).unwrap();
+    drop(turn);
     let read = |file: &str| std::fs::read_to_string(out.join("tensorboard").join(file)).unwrap();
     let (tensors, metadata) = (read("projector/tensors.tsv"), read("projector/metadata.tsv"));
     assert_eq!(tensors.lines().count(), 48);

@@ -111,6 +111,11 @@ impl Default for NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// Of an image's places, how many make its score; 1 for whole images.
+    pub fn top(&self) -> usize {
+        self.patch.as_ref().map_or(1, |p| p.top as usize)
+    }
+
     /// Says what is wrong with the numbers, if anything is; `side` is the input's, pixels.
     pub fn check(&self, side: u32) -> Result<(), String> {
         if !(2..=4096).contains(&self.embedding_dim) {
@@ -316,6 +321,13 @@ pub fn to_tensor(rows: &Array2<f32>) -> Tensor {
 /// Embeddings \[b, d, rows, columns\] as vectors \[b x rows x columns, d\], image by image, row by row.
 pub fn to_rows(z: &Tensor) -> Tensor {
     z.permute([0, 2, 3, 1]).flatten(0, 2)
+}
+
+/// A tensor \[n, d\] as an array; [`to_tensor`]'s inverse.
+pub fn to_array(rows: &Tensor) -> Result<Array2<f32>, tch::TchError> {
+    let (n, d) = rows.size2()?;
+    let shaped = Array2::from_shape_vec((n as usize, d as usize), to_floats(rows)?);
+    shaped.map_err(|e| tch::TchError::Shape(e.to_string()))
 }
 
 /// A tensor's values on the host, row by row.

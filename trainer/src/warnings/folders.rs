@@ -1,6 +1,6 @@
 //! Folders of images that were not taken alike: other sizes, other proportions, other brightness.
 
-use crate::train::{Images, Set};
+use crate::images::{Images, Set};
 use salad_shared::preprocess::Frame;
 
 /// The median proportion of test images may be so many times that of training images, or as many times less.

@@ -7,8 +7,8 @@
 mod folders;
 mod overlap;
 
+use crate::images::Images;
 use crate::probe::{ONE_POINT, ProbeRow};
-use crate::train::Images;
 use overlap::Hashed;
 
 /// Fewer normal images than this, trained on or set aside, say little of how normal varies.

@@ -58,11 +58,12 @@ pub struct EncoderPlan {
     part: &'static str,
     plan: Arc<Plan>,
     input: InputSpec,
-    embedding_dim: usize,
+    /// Embeddings of a frame, and their length.
+    output: [usize; 2],
 }
 
 impl EncoderPlan {
-    /// Loads one form of a bundle's encoder, checks its input \[1, channels, height, width\] and output \[1, d\] against
+    /// Loads one form of a bundle's encoder, checks its input \[1, channels, height, width\] and output \[P, d\] against
     /// the manifest, plans it, and lets it encode one made-up picture.
     pub fn load(bundle: &Bundle, form: Form) -> Result<EncoderPlan, EncoderError> {
         let (part, onnx) = match form {
@@ -70,14 +71,14 @@ impl EncoderPlan {
             Form::Int8 => ("encoder.int8.onnx", &bundle.encoder_int8),
         };
         let input = bundle.manifest.input.clone();
-        let embedding_dim = bundle.manifest.encoder.embedding_dim as usize;
+        let output = [bundle.manifest.places(), bundle.manifest.encoder.embedding_dim as usize];
         let unusable = |problem| EncoderError::Unusable { part, problem };
         let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx.as_slice())).map_err(unusable)?;
         check_input(part, &proto, &input)?;
         let model = guarded(|| tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()).map_err(unusable)?;
-        check_output(part, &model, embedding_dim)?;
+        check_output(part, &model, output)?;
         let plan = guarded(|| SimplePlan::new(model.into_optimized()?)).map_err(unusable)?;
-        let plan = EncoderPlan { part, plan, input, embedding_dim };
+        let plan = EncoderPlan { part, plan, input, output };
         let probe: Vec<f32> = (0..plan.input.len()).map(|i| ((i * 7919) % 511) as f32 / 255.0 - 1.0).collect();
         plan.encoder()?.encode(&probe).map_err(|e| match e {
             EncoderError::Frame { part, problem } => EncoderError::Unusable { part, problem },
@@ -110,11 +111,12 @@ impl Encoder {
         EncoderPlan::load(bundle, form)?.encoder()
     }
 
-    /// The embedding \[d\], of unit length, of `input` \[channels, height, width\] as the preprocessor makes it. An input
-    /// of another length and an output that is not finite or not of unit length are errors; the encoder stays usable.
+    /// The embeddings \[P, d\] row by row, each of unit length, of `input` \[channels, height, width\] as the preprocessor
+    /// makes it; P is 1 without patches. An input of another length and an output that is not finite or not of unit length
+    /// are errors; the encoder stays usable.
     pub fn encode(&mut self, input: &[f32]) -> Result<Vec<f32>, EncoderError> {
         let part = self.plan.part;
-        let result = self.run(input).and_then(|z| check_embedding(&z, self.plan.embedding_dim).map(|()| z));
+        let result = self.run(input).and_then(|z| check_embeddings(&z, self.plan.output).map(|()| z));
         result.map_err(|problem| EncoderError::Frame { part, problem })
     }
 
@@ -139,12 +141,17 @@ impl Encoder {
     }
 }
 
-/// Refuses an embedding that similarities cannot be taken of. The zero vector passes: nothing could be made of the frame,
-/// which is for the score to say, not for the frame to be dropped.
-fn check_embedding(z: &[f32], embedding_dim: usize) -> Result<(), String> {
-    if z.len() != embedding_dim {
-        return Err(format!("its output has {} values where {embedding_dim} are due", z.len()));
+/// Refuses embeddings that similarities cannot be taken of.
+fn check_embeddings(z: &[f32], [places, embedding_dim]: [usize; 2]) -> Result<(), String> {
+    if z.len() != places * embedding_dim {
+        return Err(format!("its output has {} values where {places} x {embedding_dim} are due", z.len()));
     }
+    z.chunks_exact(embedding_dim.max(1)).try_for_each(check_embedding)
+}
+
+/// The zero vector passes: nothing could be made of the frame, which is for the score to say, not for the frame to be
+/// dropped.
+fn check_embedding(z: &[f32]) -> Result<(), String> {
     let length = z.iter().map(|v| v * v).sum::<f32>().sqrt();
     if !length.is_finite() {
         return Err("its output is not finite".to_owned());
@@ -189,13 +196,13 @@ fn dims(tensor: &pb::type_proto::Tensor) -> Vec<Option<i64>> {
     dims.map(|d| if let Some(Value::DimValue(v)) = d.value { Some(v) } else { None }).collect()
 }
 
-fn check_output(part: &'static str, model: &TypedModel, embedding_dim: usize) -> Result<(), EncoderError> {
+fn check_output(part: &'static str, model: &TypedModel, says: [usize; 2]) -> Result<(), EncoderError> {
     let has = match model.outputs.as_slice() {
         [output] => model.outlet_fact(*output).cloned().map_err(|e| format!("{e:#}")),
         several => Err(format!("it has {} outputs where one is due", several.len())),
     };
     let has = has.map_err(|problem| EncoderError::Unusable { part, problem })?;
-    if has.datum_type == f32::datum_type() && has.shape.as_concrete() == Some(&[1, embedding_dim]) {
+    if has.datum_type == f32::datum_type() && has.shape.as_concrete() == Some(&says) {
         return Ok(());
     }
     let shape = has.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -203,7 +210,7 @@ fn check_output(part: &'static str, model: &TypedModel, embedding_dim: usize) ->
         part,
         what: "its output",
         has: format!("{:?} [{shape}]", has.datum_type),
-        says: format!("F32 [1, {embedding_dim}]"),
+        says: format!("F32 {says:?}"),
     })
 }
 

@@ -5,6 +5,7 @@ use crate::pipeline::Scorer;
 use salad_shared::bank::Bank;
 use salad_shared::bundle::{Bundle, BundleError};
 use salad_shared::manifest::{Form, Manifest};
+use salad_shared::patch::HeatScale;
 use salad_shared::preprocess::Frame;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub struct Model {
     pub form: Form,
     /// The bundle's threshold for the form: a frame is anomalous when its score is greater.
     pub threshold: f32,
+    /// How heat maps are coloured; a model of whole images has none.
+    pub heat_scale: Option<HeatScale>,
     /// A JPEG of each prototype's training image, or none at all.
     pub thumbnails: Arc<[Vec<u8>]>,
     plan: EncoderPlan,
@@ -80,7 +83,8 @@ impl Model {
     /// A scorer of one's own, for one thread.
     pub fn scorer(&self) -> Result<Scorer, EncoderError> {
         let manifest = &self.manifest;
-        Ok(Scorer::new(manifest.input.clone(), self.plan.encoder()?, Arc::clone(&self.bank), manifest.score))
+        let (input, bank) = (manifest.input.clone(), Arc::clone(&self.bank));
+        Ok(Scorer::new(input, self.plan.encoder()?, bank, manifest.score, manifest.patches))
     }
 
     fn in_form(bundle: &Bundle, form: Form) -> Result<Model, EncoderError> {
@@ -92,6 +96,7 @@ impl Model {
             manifest: bundle.manifest.clone(),
             form,
             threshold: bundle.manifest.thresholds.get(form).value,
+            heat_scale: bundle.manifest.heat.as_ref().map(|heat| *heat.get(form)),
             thumbnails: bundle.thumbnails.clone().into(),
             plan: EncoderPlan::load(bundle, form)?,
             bank,

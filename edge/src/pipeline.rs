@@ -6,9 +6,11 @@ use crate::encoder::{Encoder, EncoderError};
 use crate::event::{EndReason, Event, EventKind, Nearest, nearest, new_id};
 use crate::model::Model;
 use crate::sinks::Sinks;
+use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError};
 use salad_shared::bank::Bank;
 use salad_shared::manifest::Form;
+use salad_shared::patch::{HeatMap, HeatScale, PatchGrid, score_image};
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::ScoreSpec;
 use serde::Serialize;
@@ -48,6 +50,7 @@ pub struct Summary {
 pub struct Pipeline<'s, 'o> {
     scorer: Scorer,
     form: Form,
+    heat_scale: Option<HeatScale>,
     decision: Decision,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
@@ -68,6 +71,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         Ok(Pipeline {
             scorer: model.scorer()?,
             form: model.form,
+            heat_scale: model.heat_scale,
             decision,
             sinks,
             frame_lines,
@@ -121,8 +125,8 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let line =
             FrameLine { time: at.wall, frame: name.clone(), score: scored.score, anomalous: step.over, event: None };
         if step.peak {
-            let Scored { score, nearest } = scored;
-            self.peak = Some(Peak { frame, name, at, score, nearest, snapshot: None });
+            let Scored { score, nearest, heat } = scored;
+            self.peak = Some(Peak { frame, name, at, score, nearest, heat, snapshot: None });
         }
         match step.change {
             Some(Change::Open) => {
@@ -141,7 +145,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn tell(&mut self, kind: EventKind, at: Moment, reason: Option<EndReason>) {
         let (Some(open), Some(peak)) = (&self.open, &mut self.peak) else { return };
         if peak.snapshot.is_none() {
-            peak.snapshot = self.sinks.picture(&open.id, &peak.frame, peak.nearest.first().map(|n| n.index));
+            peak.snapshot = {
+                let shown = Shown {
+                    frame: &peak.frame,
+                    heat: peak.heat.as_ref().zip(self.heat_scale),
+                    prototype: peak.nearest.first().map(|n| n.index),
+                };
+                self.sinks.picture(&open.id, &shown)
+            };
         }
         self.sinks.send(&Event {
             kind,
@@ -182,21 +193,28 @@ pub struct Scorer {
     encoder: Encoder,
     bank: Arc<dyn Bank>,
     spec: ScoreSpec,
+    patches: Option<PatchGrid>,
     input: Vec<f32>,
 }
 
 impl Scorer {
     /// `encoder` and `bank` are of one form.
-    pub fn new(input: InputSpec, encoder: Encoder, bank: Arc<dyn Bank>, spec: ScoreSpec) -> Scorer {
-        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, input: Vec::new() }
+    pub fn new(
+        input: InputSpec,
+        encoder: Encoder,
+        bank: Arc<dyn Bank>,
+        spec: ScoreSpec,
+        patches: Option<PatchGrid>,
+    ) -> Scorer {
+        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, patches, input: Vec::new() }
     }
 
-    /// Preprocesses and encodes a frame and holds its embedding against the prototypes.
+    /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.
     pub fn score(&mut self, frame: &Frame) -> Result<Scored, EncoderError> {
         self.preprocessor.run(frame, &mut self.input);
-        let embedding = self.encoder.encode(&self.input)?;
-        let (score, neighbours) = self.spec.score(self.bank.as_ref(), &embedding);
-        Ok(Scored { score, nearest: nearest(&neighbours) })
+        let embeddings = self.encoder.encode(&self.input)?;
+        let image = score_image(&self.spec, self.patches.as_ref(), self.bank.as_ref(), &embeddings);
+        Ok(Scored { score: image.score, nearest: nearest(&image.neighbours), heat: image.heat })
     }
 }
 
@@ -207,6 +225,8 @@ pub struct Scored {
     pub score: f32,
     /// The nearest prototypes, most similar first.
     pub nearest: Vec<Nearest>,
+    /// Where the frame is how far from normal; a model of whole images has none.
+    pub heat: Option<HeatMap>,
 }
 
 struct OpenEvent {
@@ -221,6 +241,7 @@ struct Peak {
     at: Moment,
     score: f32,
     nearest: Vec<Nearest>,
+    heat: Option<HeatMap>,
     snapshot: Option<std::path::PathBuf>,
 }
 

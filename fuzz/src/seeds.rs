@@ -75,6 +75,8 @@ fn manifest(prototypes: u32, dim: u32, kind: ScoreKind, full: bool) -> Manifest 
         },
         bank: BankInfo { prototypes, images: prototypes, method: "all".into() },
         score: ScoreSpec { kind, k: 1, tau: 0.1 },
+        patches: None,
+        heat: None,
         thresholds: Forms { f32: threshold.clone(), int8: threshold },
         agreement: Agreement {
             images: 3,

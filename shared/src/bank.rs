@@ -102,7 +102,7 @@ impl Bank for FloatBank {
 
     fn similarities(&self, z: &[f32], out: &mut Vec<f32>) {
         out.clear();
-        out.extend(self.rows.rows().into_iter().map(|row| row.iter().zip(z).map(|(a, b)| a * b).sum::<f32>()));
+        out.extend(self.rows.dot(&ArrayView1::from(z)));
     }
 }
 
@@ -163,11 +163,18 @@ impl Bank for Int8Bank {
         let to_mean: f32 = z.iter().zip(&self.mean).map(|(a, b)| a * b).sum();
         let parts = self.rows.rows().into_iter().zip(self.scales.iter().zip(&self.inverse_norms));
         out.extend(parts.map(|(row, (row_scale, inverse_norm))| {
-            // |row| <= 127, |query| <= 32767, d <= 4096: 64 bits never overflow.
-            let dot: i64 = row.iter().zip(&query).map(|(&a, &b)| i64::from(i32::from(a) * b)).sum();
+            let dot: i64 =
+                row.as_slice().unwrap_or_default().chunks(SAFE_TERMS).zip(query.chunks(SAFE_TERMS)).map(dot).sum();
             (to_mean + dot as f32 * scale * row_scale) * inverse_norm
         }));
     }
+}
+
+/// Terms of at most 127 x 32767 whose sum 32 bits hold.
+const SAFE_TERMS: usize = 512;
+
+fn dot((row, query): (&[i8], &[i32])) -> i64 {
+    i64::from(row.iter().zip(query).map(|(&a, &b)| i32::from(a) * b).sum::<i32>())
 }
 
 /// The same values with each row in one piece of memory; most arrays are so already and are not copied.

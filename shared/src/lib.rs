@@ -10,6 +10,7 @@ mod jpeg;
 pub mod manifest;
 pub mod message;
 pub mod metrics;
+pub mod patch;
 pub mod preprocess;
 pub mod score;
 pub mod threshold;

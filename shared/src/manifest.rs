@@ -1,5 +1,6 @@
 //! What a bundle says about itself: `manifest.json`, versioned. Unknown keys are refused.
 
+use crate::patch::{HeatScale, PatchGrid};
 use crate::preprocess::InputSpec;
 use crate::score::ScoreSpec;
 use crate::threshold::Threshold;
@@ -28,8 +29,12 @@ pub struct Manifest {
     pub encoder: EncoderInfo,
     /// The prototypes.
     pub bank: BankInfo,
-    /// How a score is made.
+    /// How a score is made of an embedding.
     pub score: ScoreSpec,
+    /// The places that have an embedding each; `null` where the whole image has one.
+    pub patches: Option<PatchGrid>,
+    /// How the places' scores are coloured, for each form; there with `patches` and only then.
+    pub heat: Option<Forms<HeatScale>>,
     /// The threshold for each form of the encoder: their scores differ slightly.
     pub thresholds: Forms<Threshold>,
     /// How closely int8 follows f32.
@@ -77,8 +82,8 @@ impl std::fmt::Display for Form {
     }
 }
 
-/// The encoder: an ONNX graph with input `image` \[1, channels, height, width\] and output `embedding` \[1, d\], a unit
-/// vector.
+/// The encoder: an ONNX graph with input `image` \[1, channels, height, width\] and output `embedding` \[P, d\], a unit
+/// vector for each place of the manifest's `patches`, or one for the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderInfo {
@@ -146,6 +151,11 @@ pub struct Provenance {
 }
 
 impl Manifest {
+    /// Embeddings of an image.
+    pub fn places(&self) -> usize {
+        self.patches.map_or(1, |p| p.places())
+    }
+
     /// Says what is wrong, if anything is: the field, its value, what it may be.
     pub fn check(&self) -> Result<(), String> {
         if self.format != FORMAT_NAME {
@@ -163,6 +173,15 @@ impl Manifest {
         }
         self.input.check()?;
         self.score.check()?;
+        if let Some(patches) = &self.patches {
+            patches.check(&self.input).map_err(|e| format!("patches: {e}"))?;
+        }
+        if self.heat.is_some() != self.patches.is_some() {
+            return Err("heat: has to be there if patches is, and null if patches is null".into());
+        }
+        for scale in self.heat.iter().flat_map(|h| [&h.f32, &h.int8]) {
+            scale.check().map_err(|e| format!("heat: {e}"))?;
+        }
         if !(1..=4096).contains(&self.encoder.embedding_dim) {
             return Err(format!("embedding_dim = {}: has to be from 1 to 4096", self.encoder.embedding_dim));
         }

@@ -135,6 +135,19 @@ impl Frame {
         Frame { width, height, rgb }
     }
 
+    /// The square of `side` pixels about `centre` (shares of width and height, 0 to 1), moved inside the frame; what is
+    /// larger than the frame is cut to it.
+    pub fn cropped(&self, centre: (f32, f32), side: u32) -> Frame {
+        let (width, height) = (side.clamp(1, self.width), side.clamp(1, self.height));
+        let start = |share: f32, whole: u32, part: u32| {
+            ((share * whole as f32 - part as f32 / 2.0).max(0.0) as u32).min(whole - part) as usize
+        };
+        let (left, top) = (start(centre.0, self.width, width), start(centre.1, self.height, height));
+        let rows = self.rgb.chunks_exact(self.width as usize * 3).skip(top).take(height as usize);
+        let rgb = rows.flat_map(|row| &row[left * 3..(left + width as usize) * 3]).copied().collect();
+        Frame { width, height, rgb }
+    }
+
     /// The frame made to fit inside `side` x `side`, aspect kept; never enlarged.
     pub fn thumbnail(&self, side: u32) -> Frame {
         let longest = self.width.max(self.height);
@@ -278,6 +291,17 @@ mod tests {
         let mut out = Cursor::new(Vec::new());
         image.write_to(&mut out, format).unwrap();
         out.into_inner()
+    }
+
+    #[test]
+    fn a_crop_stays_inside_and_keeps_its_size() {
+        let frame = Frame::new(6, 4, (0..72).collect()).unwrap();
+        let middle = frame.cropped((0.5, 0.5), 2);
+        assert_eq!((middle.width(), middle.height()), (2, 2));
+        assert_eq!(middle.pixel(0, 0), frame.pixel(2, 1));
+        assert_eq!(frame.cropped((0.0, 0.0), 3).pixel(0, 0), frame.pixel(0, 0));
+        assert_eq!(frame.cropped((1.0, 1.0), 3).pixel(2, 2), frame.pixel(5, 3));
+        assert_eq!(frame.cropped((0.5, 0.5), 99), frame);
     }
 
     #[test]

@@ -33,12 +33,21 @@ pub fn unet() -> &'static Run {
     })
 }
 
-/// A small `resnet18` network: residual blocks, a 7 x 7 kernel, padded max pooling, a mean over all places. One vector for a
-/// whole picture tells pictures that are so much alike apart by chance only; turned and coloured views give it a task.
+/// A small `edge` network with an embedding for each of 8 x 8 places.
+pub fn patches() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let sets = ["network.widths=[16,32,48]", "network.embedding_dim=32", "train.learning_rate=0.001"];
+        train("edge", &[&sets[..], &["network.patch.stride=8", "network.patch.receptive_field=24"]].concat())
+    })
+}
+
+/// A small `resnet18` network: residual blocks, a 7 x 7 kernel, padded max pooling, a mean over all places. Turned and
+/// coloured views give its one vector a picture something to learn where pictures are so much alike.
 pub fn resnet18() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     let net = ["network.widths=[16,32,64,128]", "network.stem=imagenet", "network.embedding_dim=64"];
-    let views = ["train.views=1", "train.batch_size=8", "augment.rotate_degrees=180", "augment.hue_degrees=60"];
+    let views = ["train.views=1", "train.phase1_epochs=16", "augment.rotate_degrees=180", "augment.hue_degrees=60"];
     RUN.get_or_init(|| train("resnet18", &[&net[..], &views, &["train.learning_rate=0.001"]].concat()))
 }
 

@@ -6,6 +6,7 @@ mod geometry;
 mod simd;
 
 pub use config::AugmentConfig;
+pub use geometry::ToView;
 
 use colour::Colour;
 use geometry::{Affine, Hole};
@@ -33,8 +34,8 @@ impl Augmenter {
     /// Fills `out`, \[height, width, channels\], with a view of `frame` in -1..=1. What is drawn from `rng` depends on
     /// the configuration alone, so that one seed makes one view. With everything off the values are what
     /// [`salad_shared::preprocess::Preprocessor`] makes of the frame, bit for bit. A frame of another size than the
-    /// input's is resized first.
-    pub fn run(&mut self, frame: &Frame, rng: &mut impl Rng, out: &mut [f32]) {
+    /// input's is resized first. Says where things of the frame are in the view.
+    pub fn run(&mut self, frame: &Frame, rng: &mut impl Rng, out: &mut [f32]) -> ToView {
         let resized;
         let frame = if (frame.width(), frame.height()) == (self.input.width, self.input.height) {
             frame
@@ -70,6 +71,7 @@ impl Augmenter {
             !draw.affine.is_identity() || draw.blur_sigma > 0.0 || draw.colour.is_some() || draw.noise_sigma > 0.0;
         simd::widest(|| to_input(values, changed));
         interleave(values, self.input.channels as usize, out);
+        draw.affine.to_view(&self.input)
     }
 }
 

@@ -29,6 +29,8 @@ pub fn manifest(finished: &Finished) -> Manifest {
             method: finished.condensed_by.clone(),
         },
         score: config.score,
+        patches: finished.patches,
+        heat: finished.heat.clone(),
         thresholds: finished.thresholds.clone(),
         agreement: finished.agreement.clone(),
         provenance: Provenance {
@@ -96,6 +98,9 @@ pub fn model_card(finished: &Finished) -> String {
                 e.normal, e.anomalous, g.auroc, e.forms.f32.auroc
             );
         }
+    }
+    for warning in finished.warnings() {
+        let _ = writeln!(card, "- Warning: {warning}.");
     }
     card.push_str(
         "\nA moved camera, another lens, other light or a new product is not normal to it until it has been trained on it.\n",

@@ -4,6 +4,7 @@
 //! after it. Whatever moment the power fails at, one whole checkpoint is there.
 
 use crate::history::History;
+use crate::monitor::Written;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use salad_shared::atomic;
@@ -37,6 +38,9 @@ pub struct State {
     pub optimiser_steps: i32,
     /// Everything that was measured so far.
     pub history: History,
+    /// How long the files that grow while a run trains were.
+    #[serde(default)]
+    pub written: Written,
     /// The file with the tensors, beside this one.
     pub tensors: String,
     /// Its SHA-256, hex.
@@ -152,7 +156,8 @@ pub(crate) fn to_safetensors(tensors: &Named) -> Result<Vec<u8>, String> {
     safetensors::serialize(views?, None).map_err(|e| e.to_string())
 }
 
-fn from_safetensors(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
+/// A safetensors file's tensors by name.
+pub(crate) fn from_safetensors(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     file.iter()
         .map(|(name, view)| {
@@ -181,6 +186,7 @@ mod tests {
             round: 0,
             optimiser_steps: 7,
             history: History { first_losses: vec![0.1, 1.0 / 3.0], ..Default::default() },
+            written: Written::default(),
             tensors: String::new(),
             tensors_sha256: String::new(),
         }

@@ -206,7 +206,7 @@ fn nearest_rows(rows: &Array2<f32>, among: &Array2<f32>) -> (Vec<usize>, Vec<f32
 }
 
 /// The scores of `embeddings` over `bank`.
-fn scores(bank: &Array2<f32>, embeddings: &Array2<f32>, score: &ScoreSpec) -> Vec<f32> {
+pub(crate) fn scores(bank: &Array2<f32>, embeddings: &Array2<f32>, score: &ScoreSpec) -> Vec<f32> {
     let mut scores = Vec::with_capacity(embeddings.nrows());
     for_similarities(embeddings, bank, |similarities| {
         scores.push(score.of_neighbours(&top_k(&similarities.to_vec(), score.neighbours())));

@@ -1,10 +1,12 @@
 //! A run's configuration: a TOML recipe, changed by flags, checked once before anything is built.
 
 use crate::augment::AugmentConfig;
+use crate::choice::Keep;
 use crate::condense::Condense;
 use crate::dataset::DataConfig;
 use crate::losses::Reconstruction;
 use crate::network::{NetworkConfig, NetworkKind};
+use crate::places::Places;
 use crate::precision::Precision;
 use crate::quantize::{Calibration, WeightScales};
 use crate::schedule::{RateSchedule, Schedule, rounds};
@@ -112,6 +114,15 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// `f32`, `tf32`, `bf16`, or `auto`: `f32` on a CPU, the fastest on a GPU.
     pub precision: Precision,
+    /// The weights to end with: `last`, `best` (the round with the best label-free criterion) or `average` (over the last
+    /// rounds).
+    pub keep: Keep,
+    /// Rounds that `average` takes the mean of, 1 to 1000.
+    pub average_rounds: u32,
+    /// Stop once the label-free criterion has not improved for so many rounds, 0 for never.
+    pub patience_rounds: u32,
+    /// Whether to keep the weights of every round, for `salad-trainer rounds`.
+    pub keep_rounds: bool,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// Threads of libtorch on the CPU, 0 for all.
@@ -219,6 +230,10 @@ impl Default for TrainConfig {
             schedule: RateSchedule::Cosine,
             weight_decay: 1e-6,
             precision: Precision::Auto,
+            keep: Keep::Best,
+            average_rounds: 3,
+            patience_rounds: 0,
+            keep_rounds: false,
             device: "auto".into(),
             threads: 0,
             loader_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_LOADER_THREADS)),
@@ -339,6 +354,14 @@ impl Config {
         Ok((calibration, scales))
     }
 
+    /// The places of `images` training images that have a row of the bank.
+    pub fn places(&self, images: usize) -> Places {
+        match (&self.network.patch, self.network.grid(self.input.size)) {
+            (Some(patch), Some(grid)) => Places::new(grid, images, patch.bank_places, self.seed),
+            _ => Places::whole(),
+        }
+    }
+
     fn fill_name(&mut self) {
         if self.name.is_empty() {
             let folder = self.data.root.file_stem().map(|n| n.to_string_lossy().into_owned());
@@ -356,6 +379,12 @@ impl Config {
         }
         self.input_spec().check().map_err(|e| format!("input: {e}"))?;
         self.network.check(self.input.size)?;
+        if self.network.patch.is_some() && self.augment.crop_min_area < 1.0 {
+            return Err(format!(
+                "augment.crop_min_area = {}: with network.patch it has to be 1, so that every place stays in the view",
+                self.augment.crop_min_area
+            ));
+        }
         self.augment.check().map_err(|e| format!("augment: {e}"))?;
         self.train.check()?;
         self.score.check()?;
@@ -396,6 +425,7 @@ impl TrainConfig {
         range("w_con", self.w_con, 0.0, 1e6)?;
         range("learning_rate", self.learning_rate, 1e-9, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 10.0)?;
+        range("average_rounds", f64::from(self.average_rounds), 1.0, 1000.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;
         range("loader_threads", self.loader_threads as f64, 0.0, 256.0)
     }

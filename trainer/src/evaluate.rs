@@ -1,5 +1,6 @@
 //! Figures of merit of a run on its test set, for both forms, by kind of defect.
 
+use crate::pixel::PixelFigures;
 use salad_shared::atomic;
 use salad_shared::manifest::{Form, Forms};
 use salad_shared::metrics::{self, Confusion, MetricError};
@@ -72,6 +73,8 @@ pub struct Figures {
     pub false_positive_rate: Option<f64>,
     /// Normal images first (kind empty), then each kind of defect by name.
     pub kinds: Vec<KindFigures>,
+    /// How well heat maps point, where there are heat maps and masks.
+    pub pixel: Option<PixelFigures>,
 }
 
 /// One kind of image at the threshold.
@@ -88,7 +91,12 @@ pub struct KindFigures {
 }
 
 /// Evaluates test images; `None` where one of the classes has none.
-pub fn evaluate(scored: &[Scored], thresholds: &Forms<f32>, seed: u64) -> Result<Option<Evaluation>, MetricError> {
+pub fn evaluate(
+    scored: &[Scored],
+    thresholds: &Forms<f32>,
+    pixel: Forms<Option<PixelFigures>>,
+    seed: u64,
+) -> Result<Option<Evaluation>, MetricError> {
     let test = || scored.iter().filter(|s| s.split == "test");
     let anomalous = test().filter(|s| !s.kind.is_empty()).count();
     let normal = test().count() - anomalous;
@@ -96,8 +104,8 @@ pub fn evaluate(scored: &[Scored], thresholds: &Forms<f32>, seed: u64) -> Result
         return Ok(None);
     }
     let forms = Forms {
-        f32: figures(test, Form::F32, thresholds.f32, seed)?,
-        int8: figures(test, Form::Int8, thresholds.int8, seed)?,
+        f32: Figures { pixel: pixel.f32, ..figures(test, Form::F32, thresholds.f32, seed)? },
+        int8: Figures { pixel: pixel.int8, ..figures(test, Form::Int8, thresholds.int8, seed)? },
     };
     Ok(Some(Evaluation { normal, anomalous, forms }))
 }
@@ -148,6 +156,7 @@ where
         f1: at.f1(),
         false_positive_rate: at.false_positive_rate(),
         kinds,
+        pixel: None,
     })
 }
 
@@ -172,6 +181,9 @@ impl std::fmt::Display for Evaluation {
                 g.f1.map_or("-".to_owned(), |v| format!("{v:.4}")),
                 percent(g.false_positive_rate)
             )?;
+            if let Some(p) = &g.pixel {
+                writeln!(f, "  pixels of {} images: AUROC {:.4}, AUPRO {:.4}", p.images, p.auroc, p.aupro)?;
+            }
             for k in &g.kinds {
                 let name = if k.kind.is_empty() { "normal" } else { &k.kind };
                 let auroc = k.auroc.map_or(String::new(), |a| format!(", AUROC {a:.4}"));
@@ -200,7 +212,7 @@ mod tests {
             scored("test", "dent", 0.2),
             scored("test", "rust", 0.7),
         ];
-        let e = evaluate(&rows, &Forms { f32: 0.25, int8: 0.6 }, 1).unwrap().unwrap();
+        let e = evaluate(&rows, &Forms { f32: 0.25, int8: 0.6 }, Forms { f32: None, int8: None }, 1).unwrap().unwrap();
         let f = &e.forms.f32;
         assert_eq!((e.normal, e.anomalous, f.precision, f.recall), (2, 3, Some(2.0 / 3.0), Some(2.0 / 3.0)));
         let over: Vec<_> = f.kinds.iter().map(|k| (k.kind.as_str(), k.over_threshold, k.images)).collect();
@@ -213,6 +225,6 @@ mod tests {
     #[test]
     fn without_both_classes_there_is_nothing_to_evaluate() {
         let rows = [scored("test", "dent", 0.5)];
-        assert_eq!(evaluate(&rows, &Forms { f32: 0.1, int8: 0.1 }, 1).unwrap(), None);
+        assert_eq!(evaluate(&rows, &Forms { f32: 0.1, int8: 0.1 }, Forms { f32: None, int8: None }, 1).unwrap(), None);
     }
 }

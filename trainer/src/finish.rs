@@ -3,11 +3,14 @@
 //! final bank -> condense -> fold -> quantize -> score -> threshold -> evaluate; then whatever is to be written of it.
 
 use crate::condense::condense;
+use crate::config::Config;
+use crate::dataset::TestItem;
 use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
-use crate::folded::FoldedNet;
+use crate::folded::{FoldedNet, Readout};
 use crate::forward::ForwardError;
 use crate::model::inputs;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
+use crate::pixel::{Judged, Mask, PixelFigures, pixel_figures};
 use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
 use crate::synthetic::{COPIES, cut_paste};
 use crate::train::{TrainError, Trained};
@@ -18,29 +21,49 @@ use salad_shared::bank::{Bank, FloatBank, Int8Bank};
 use salad_shared::bundle::{Bundle, Calibration};
 use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::metrics;
+use salad_shared::patch::{HeatScale, ImageScore, PatchGrid, score_image};
 use salad_shared::preprocess::{Frame, InputSpec};
-use salad_shared::score::ScoreSpec;
 use salad_shared::threshold::{Threshold, calibrate};
 use std::path::{Path, PathBuf};
 
 /// Frames encoded at a time.
 const CHUNK: usize = 256;
 
+/// Rows that are condensed at most; of more, as patches have them, an even selection.
+const BANK_ROWS: usize = 40_000;
+
+/// Validation rows that choose how to condense, at most.
+const VALIDATION_ROWS: usize = 4096;
+
+/// What a prototype comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The training image.
+    pub image: usize,
+    /// The place in it; 0 for whole images.
+    pub place: usize,
+}
+
 /// Everything that follows from a trained network.
 #[derive(Debug)]
 pub struct Finished<'a> {
     /// The run.
     pub trained: &'a Trained,
-    /// Final embeddings of the training images, \[n, d\]: the bank encoded anew.
+    /// Final embeddings of the training images, \[n, d\]: the bank encoded anew; of several places the mean.
     pub train_rows: Array2<f32>,
-    /// Embeddings of validation and test images by the f32 encoder, in the order of `scored`, \[m, d\].
+    /// Embeddings of validation and test images by the f32 encoder, in the order of `scored`, \[m, d\]; of several places
+    /// the mean.
     pub judged_rows: Array2<f32>,
+    /// The places that have an embedding each; none for whole images.
+    pub patches: Option<PatchGrid>,
+    /// How their scores are coloured in each form.
+    pub heat: Option<Forms<HeatScale>>,
     /// The prototypes.
     pub bank: FloatBank,
     /// The prototypes as the int8 encoder sees them, in int8.
     pub bank_int8: Int8Bank,
-    /// For each prototype, the training image it stands for.
-    pub sources: Vec<usize>,
+    /// For each prototype, the training image it stands for, and the place in it.
+    pub sources: Vec<Source>,
     /// How the bank was condensed.
     pub condensed_by: String,
     /// The f32 encoder.
@@ -49,8 +72,8 @@ pub struct Finished<'a> {
     pub quantized: QuantizedNet,
     /// Validation images, then test images, with their scores.
     pub scored: Vec<Scored>,
-    /// For each of `scored`, its nearest prototype by the int8 form.
-    pub nearest: Vec<usize>,
+    /// For each of `scored`, what the int8 form made of it.
+    pub judged: Vec<ImageScore>,
     /// The threshold of each form.
     pub thresholds: Forms<Threshold>,
     /// How closely int8 follows f32.
@@ -71,15 +94,22 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     // Validation images and test images by the encoder as it is exported.
     let n = images.validation.items.len();
     let folded = trained.model.net.fold()?;
+    let patches = patch_grid(config, &folded);
+    let each = folded.readout.vectors();
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
     let judged_rows = in_chunks(&trained.model.input, &judged, |x, n| folded.encode(x, n))?;
 
     // The bank as the final encoder sees the training images, then its prototypes.
     let train_rows = trained.model.embed(&images.train.frames)?;
-    let validation_rows = judged_rows.slice(s![..n, ..]).to_owned();
+    let kept = spread_rows(train_rows.nrows(), BANK_ROWS);
+    let bank_rows = train_rows.select(Axis(0), &kept);
+    let validation_rows = judged_rows.slice(s![..n * each, ..]);
+    let validation_rows = validation_rows.select(Axis(0), &spread_rows(n * each, VALIDATION_ROWS));
     let wanted = config.prototypes().map_err(refused)?;
-    let condensed = condense(&train_rows, wanted, &validation_rows, &score, config.seed);
+    let condensed = condense(&bank_rows, wanted, &validation_rows, &score, config.seed);
     let condensed = condensed.map_err(|e| refused(e.to_string()))?;
+    let source = |&row: &usize| Source { image: kept[row] / each, place: kept[row] % each };
+    let sources = condensed.sources.iter().map(source).collect();
 
     // The encoder, quantized: calibrated on training images, the way to do it chosen on validation images.
     let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
@@ -108,26 +138,37 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
 
     // Each form has the bank as its own encoder sees it.
     let encode_int8 = |frames: &[Frame]| in_chunks(&trained.model.input, frames, |x, n| quantized.encode(x, n));
-    let seen_by_int8 = condensed.seen_by(&train_rows, &encode_int8(&images.train.frames)?);
+    let seen_by_int8 = encode_int8(&images.train.frames)?.select(Axis(0), &kept);
+    let seen_by_int8 = condensed.seen_by(&bank_rows, &seen_by_int8);
     let bank = FloatBank::new(condensed.rows);
     let bank_int8 = FloatBank::new(seen_by_int8).quantize();
 
     // Every validation and test image in both forms.
     let judged_int8 = encode_int8(&judged)?;
-    let scored_f32 = score_rows(&score, &bank, &judged_rows);
-    let scored_int8 = score_rows(&score, &bank_int8, &judged_int8);
+    let score_images = |bank: &dyn Bank, rows: &Array2<f32>| -> Vec<ImageScore> {
+        let of_image = |start| rows.slice(s![start..start + each, ..]).iter().copied().collect::<Vec<f32>>();
+        let images = (0..rows.nrows()).step_by(each).map(of_image);
+        images.map(|z| score_image(&score, patches.as_ref(), bank, &z)).collect()
+    };
+    let scored_f32 = score_images(&bank, &judged_rows);
+    let scored_int8 = score_images(&bank_int8, &judged_int8);
     let names = images.validation.items.iter().map(|i| (i.name.clone(), "validation", String::new()));
     let tested = images.test.items.iter().map(|t| (t.item.name.clone(), "test", t.kind.clone().unwrap_or_default()));
     let scored: Vec<Scored> = names
         .chain(tested)
         .zip(scored_f32.iter().zip(&scored_int8))
-        .map(|((name, split, kind), (f32, int8))| Scored { name, split, kind, f32: f32.0, int8: int8.0 })
+        .map(|((name, split, kind), (f32, int8))| Scored { name, split, kind, f32: f32.score, int8: int8.score })
         .collect();
-    let nearest = scored_int8.iter().map(|s| s.1).collect();
+
+    let scale = |scores: &[ImageScore]| {
+        let heat = scores[..n].iter().filter_map(|s| s.heat.as_ref());
+        HeatScale::of_normal(heat.flat_map(|h| h.scores()).copied().collect())
+    };
+    let heat = patches.map(|_| Forms { f32: scale(&scored_f32), int8: scale(&scored_int8) });
 
     // What made-up anomalies say, for whoever compares settings.
     let made_up = encode_int8(&cut_paste(&images.validation.frames, config.seed))?;
-    let made_up: Vec<f32> = score_rows(&score, &bank_int8, &made_up).iter().map(|s| s.0).collect();
+    let made_up: Vec<f32> = score_images(&bank_int8, &made_up).iter().map(|s| s.score).collect();
     let normal: Vec<f32> = scored[..n].iter().map(|s| s.int8).collect();
     let synthetic_auroc = metrics::auroc(&normal, &made_up).map_err(|e| refused(e.to_string()))?;
 
@@ -139,21 +180,26 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     };
     let thresholds = Forms { f32: threshold(Form::F32)?, int8: threshold(Form::Int8)? };
     let values = Forms { f32: thresholds.f32.value, int8: thresholds.int8.value };
-    let evaluation = evaluate(&scored, &values, config.seed).map_err(|e| refused(e.to_string()))?;
-    let agreement = agreement(&scored, (&judged_rows, &judged_int8), n, evaluation.as_ref()).map_err(refused)?;
+    let masks = load_masks(&images.test.items, &trained.model.input, patches.is_some())?;
+    let pixels = |of: &[ImageScore]| pixels(&of[n..], &images.test.items, &masks, &trained.model.input);
+    let pixels = Forms { f32: pixels(&scored_f32), int8: pixels(&scored_int8) };
+    let evaluation = evaluate(&scored, &values, pixels, config.seed).map_err(|e| refused(e.to_string()))?;
+    let agreement = agreement(&scored, (&judged_rows, &judged_int8), n * each, evaluation.as_ref()).map_err(refused)?;
 
     Ok(Finished {
         trained,
-        train_rows,
-        judged_rows,
+        train_rows: means(&train_rows, each),
+        judged_rows: means(&judged_rows, each),
+        patches,
+        heat,
         bank,
         bank_int8,
-        sources: condensed.sources,
+        sources,
         condensed_by: condensed.method,
         folded,
         quantized,
         scored,
-        nearest,
+        judged: scored_int8,
         thresholds,
         agreement,
         synthetic_auroc,
@@ -177,6 +223,15 @@ impl Finished<'_> {
         run.join(format!("{}.salad", self.trained.config.name))
     }
 
+    /// What a prototype stands for: its training image, or the part of it that its place sees.
+    pub fn prototype_picture(&self, source: Source) -> Frame {
+        let frame = &self.trained.images.train.frames[source.image];
+        match &self.patches {
+            Some(grid) => frame.cropped(grid.centre(source.place), grid.receptive_field),
+            None => frame.clone(),
+        }
+    }
+
     /// Writes the bundle, whole or not at all.
     pub fn write_bundle(&self, path: &Path) -> Result<(), TrainError> {
         self.bundle().write(path).map_err(|e| TrainError::Refused(e.to_string()))
@@ -190,10 +245,11 @@ impl Finished<'_> {
         Ok(path)
     }
 
-    /// What a person should know before relying on the model: a threshold that no frame can exceed.
+    /// What a person should know before relying on the model: what its training warned of, and a threshold that no frame
+    /// can exceed.
     pub fn warnings(&self) -> Vec<String> {
         let highest = self.trained.config.score.range().1;
-        [Form::F32, Form::Int8]
+        let of_thresholds = [Form::F32, Form::Int8]
             .into_iter()
             .map(|form| (form, self.thresholds.get(form).value))
             .filter(|(_, value)| *value >= highest)
@@ -202,15 +258,14 @@ impl Finished<'_> {
                     "the {form} threshold {value:.4} is not below the highest score {highest}: nothing will ever alarm; \
                      allow more false alarms (threshold.false_alarms), or add normal images to validate with"
                 )
-            })
-            .collect()
+            });
+        self.trained.history.warnings.iter().cloned().chain(of_thresholds).collect()
     }
 
     /// The bundle.
     pub fn bundle(&self) -> Bundle {
         let side = self.trained.config.condense.thumbnail_side;
-        let frames = &self.trained.images.train.frames;
-        let thumbnail = |source: &usize| frames[*source].thumbnail(side).to_jpeg(85);
+        let thumbnail = |source: &Source| self.prototype_picture(*source).thumbnail(side).to_jpeg(85);
         let validation = &self.scored[..self.trained.images.validation.items.len()];
         Bundle {
             manifest: bundle_parts::manifest(self),
@@ -275,15 +330,56 @@ fn in_chunks(
     if views.is_empty() { Ok(Array2::zeros((0, 0))) } else { concatenate(Axis(0), &views).map_err(|e| refused(&e)) }
 }
 
-/// The score of each row and its nearest prototype.
-fn score_rows(score: &ScoreSpec, bank: &dyn Bank, rows: &Array2<f32>) -> Vec<(f32, usize)> {
-    rows.rows()
-        .into_iter()
-        .map(|row| {
-            let (value, neighbours) = score.score(bank, &row.to_vec());
-            (value, neighbours.first().map_or(0, |n| n.index))
-        })
-        .collect()
+/// The places of a network with patches.
+fn patch_grid(config: &Config, folded: &FoldedNet) -> Option<PatchGrid> {
+    let patch = config.network.patch.as_ref()?;
+    let Readout::Places { rows, columns } = folded.readout else { return None };
+    Some(PatchGrid {
+        rows: rows as u32,
+        columns: columns as u32,
+        stride: patch.stride,
+        receptive_field: folded.receptive_field() as u32,
+        top: patch.top,
+    })
+}
+
+/// The masks of test images, at the input's size; none are read where there is no heat map to hold against them.
+fn load_masks(items: &[TestItem], input: &InputSpec, wanted: bool) -> Result<Vec<Option<Mask>>, TrainError> {
+    let load = |path: &PathBuf| {
+        let failed = |problem: String| TrainError::Refused(format!("{}: a mask: {problem}", path.display()));
+        let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let picture = Frame::decode(&bytes).map_err(|e| failed(e.to_string()))?;
+        Ok(Mask::from_picture(&picture, input.width, input.height))
+    };
+    items.iter().map(|item| item.mask.as_ref().filter(|_| wanted).map(load).transpose()).collect()
+}
+
+/// Pixel figures over the normal test images and those with a mask.
+fn pixels(
+    scores: &[ImageScore],
+    items: &[TestItem],
+    masks: &[Option<Mask>],
+    input: &InputSpec,
+) -> Option<PixelFigures> {
+    let judged = scores.iter().zip(items.iter().zip(masks)).filter_map(|(score, (item, mask))| {
+        let known = item.kind.is_none() || mask.is_some();
+        score.heat.as_ref().filter(|_| known).map(|heat| Judged { heat, mask: mask.as_ref() })
+    });
+    pixel_figures(&judged.collect::<Vec<_>>(), input.width, input.height)
+}
+
+/// The numbers of at most `count` of `rows` rows, spread evenly.
+fn spread_rows(rows: usize, count: usize) -> Vec<usize> {
+    if rows <= count { (0..rows).collect() } else { (0..count).map(|i| i * rows / count).collect() }
+}
+
+/// Of every `each` rows the mean.
+fn means(rows: &Array2<f32>, each: usize) -> Array2<f32> {
+    let mut means = Array2::zeros((rows.nrows() / each.max(1), rows.ncols()));
+    for (mut mean, of_image) in means.rows_mut().into_iter().zip(rows.axis_chunks_iter(Axis(0), each.max(1))) {
+        mean.assign(&(of_image.sum_axis(Axis(0)) / of_image.nrows() as f32));
+    }
+    means
 }
 
 /// At most `count` frames, spread evenly.

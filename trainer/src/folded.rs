@@ -16,7 +16,7 @@ pub struct FoldedNet {
     pub readout: Readout,
 }
 
-/// How the last map, \[c, rows, columns\], becomes a vector, which is then scaled to unit length. In floats in either form:
+/// How the last map, \[c, rows, columns\], becomes a vector or several, each then scaled to unit length. In floats in either form:
 /// the integers of the int8 form end with that map.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Readout {
@@ -24,6 +24,23 @@ pub enum Readout {
     Flatten,
     /// The mean over all places (global average pooling), then a linear layer: a 1 x 1 convolution without activation.
     Pooled(FoldedConv),
+    /// A vector for each place, row by row: d = c. The map is that of a convolution without activation.
+    Places {
+        /// Places from top to bottom.
+        rows: usize,
+        /// Places from left to right.
+        columns: usize,
+    },
+}
+
+impl Readout {
+    /// Vectors of an image.
+    pub fn vectors(&self) -> usize {
+        match self {
+            Readout::Flatten | Readout::Pooled(_) => 1,
+            Readout::Places { rows, columns } => rows * columns,
+        }
+    }
 }
 
 /// One layer of a [`FoldedNet`].
@@ -103,13 +120,20 @@ impl FoldedLayer {
 impl FoldedNet {
     /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {
-        self.trace().last().map_or(0, |(conv, (height, width))| conv.bias.len() * height * width)
+        self.trace()
+            .last()
+            .map_or(0, |(conv, (height, width))| conv.bias.len() * height * width / self.readout.vectors())
     }
 
     /// The convolutions, first to last; of a residual block the body's before the shortcut's, and the
     /// linear layer of the readout last.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
         self.trace().into_iter().map(|(conv, _)| conv)
+    }
+
+    /// Side of the square of the input that a place of the last map sees, pixels.
+    pub fn receptive_field(&self) -> usize {
+        field(&self.layers, (1, 1)).0
     }
 
     /// Weights and biases.
@@ -156,6 +180,21 @@ pub(crate) type Size = (usize, usize);
 /// How many places a window takes along a side.
 fn places(side: usize, window: usize, stride: usize, padding: usize) -> usize {
     (side + 2 * padding).saturating_sub(window) / stride.max(1) + 1
+}
+
+/// The side of what a place sees, and how far apart places are, in pixels of the input, after `layers`.
+fn field(layers: &[FoldedLayer], before: (usize, usize)) -> (usize, usize) {
+    layers.iter().fold(before, |(field_before, apart), layer| {
+        let (window, stride) = match layer {
+            FoldedLayer::Conv(conv) => (conv.weight.dim().2, conv.stride),
+            FoldedLayer::MaxPool(pool) => (pool.size, pool.stride),
+            FoldedLayer::Residual(residual) => {
+                let [body, shortcut] = [&residual.body, &residual.shortcut].map(|b| field(b, (field_before, apart)));
+                return body.max(shortcut);
+            }
+        };
+        (field_before + window.saturating_sub(1) * apart, apart * stride)
+    })
 }
 
 /// Follows a map of `size` through `layers`; adds their convolutions, and gives the size of the result.

@@ -49,11 +49,11 @@ impl FoldedNet {
         self.check()?;
         let _guard = tch::no_grad_guard();
         let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
-        let mut rows = Vec::with_capacity(n * self.embedding_dim());
+        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
             push_rows(&unit_rows(&readout.run(&run(&layers, x?)?)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim())
+        matrix(rows, n * self.readout.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
@@ -65,8 +65,12 @@ impl FoldedNet {
         let (channels, _) = check_layers(&self.layers, (self.input.channels as usize, size), &mut names)?;
         let refuse = |layer: &str, problem: String| Err(ForwardError::Layer { layer: layer.to_owned(), problem });
         match (&self.readout, self.layers.last()) {
-            (Readout::Flatten, Some(FoldedLayer::Conv(conv))) if conv.activation == Activation::Identity => Ok(()),
-            (Readout::Flatten, last) => refuse(
+            (Readout::Flatten | Readout::Places { .. }, Some(FoldedLayer::Conv(conv)))
+                if conv.activation == Activation::Identity =>
+            {
+                Ok(())
+            }
+            (Readout::Flatten | Readout::Places { .. }, last) => refuse(
                 last.map_or("", FoldedLayer::name),
                 "the last layer has to be a convolution without activation".into(),
             ),
@@ -149,6 +153,7 @@ pub(crate) fn max_pool(x: &Tensor, pool: &MaxPool) -> Result<Tensor, TchError> {
 pub(crate) enum FloatReadout {
     Flatten,
     Pooled(FloatConv),
+    Places,
 }
 
 impl FloatReadout {
@@ -156,13 +161,15 @@ impl FloatReadout {
         match readout {
             Readout::Flatten => Ok(FloatReadout::Flatten),
             Readout::Pooled(linear) => FloatConv::new(linear).map(FloatReadout::Pooled),
+            Readout::Places { .. } => Ok(FloatReadout::Places),
         }
     }
 
-    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\].
+    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
     pub(crate) fn run(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match self {
             FloatReadout::Flatten => x.f_flatten(1, -1),
+            FloatReadout::Places => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
             FloatReadout::Pooled(linear) => {
                 linear.pre_activation(&x.f_mean_dim([2_i64, 3].as_slice(), true, Kind::Float)?)?.f_flatten(1, -1)
             }

@@ -2,9 +2,10 @@
 
 use crate::init::InitialWeights;
 use crate::neighbours::NeighbourStats;
+use crate::probe::ProbeRow;
 use salad_shared::atomic;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,12 @@ pub struct History {
     pub epochs: Vec<EpochRow>,
     /// One row a round of phase 2.
     pub rounds: Vec<RoundRow>,
+    /// One row a round, phase 1 included: what was measured at its end.
+    #[serde(default)]
+    pub probes: Vec<ProbeRow>,
+    /// What a person should know before relying on the run: [`crate::warnings`].
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Total loss of the first steps of the run, at most [`FIRST_LOSSES`]: what a test pins.
     pub first_losses: Vec<f64>,
     /// The weights that the encoder began with, where they were not drawn.
@@ -78,14 +85,26 @@ pub struct History {
 pub const FIRST_LOSSES: usize = 10;
 
 impl History {
-    /// Writes the epochs as `history.csv`.
-    pub fn write_csv(&self, path: &Path) -> std::io::Result<()> {
-        atomic::write_with(path, |out| {
-            let mut csv = csv::Writer::from_writer(out);
-            for row in &self.epochs {
-                csv.serialize(row)?;
-            }
-            csv.flush()
-        })
+    /// Takes the warnings that hold now in place of those before, and logs those that are new.
+    pub fn warn(&mut self, warnings: Vec<String>) {
+        warnings.iter().filter(|w| !self.warnings.contains(w)).for_each(|w| log::warn!("{w}"));
+        self.warnings = warnings;
     }
+
+    /// Writes the epochs as `history.csv` and the probes as `rounds.csv` into a run's folder.
+    pub fn write_csv(&self, folder: &Path) -> Result<(), (PathBuf, std::io::Error)> {
+        write_rows(folder.join("history.csv"), &self.epochs)?;
+        write_rows(folder.join("rounds.csv"), &self.probes)
+    }
+}
+
+fn write_rows(path: PathBuf, rows: &[impl Serialize]) -> Result<(), (PathBuf, std::io::Error)> {
+    let written = atomic::write_with(&path, |out| {
+        let mut csv = csv::Writer::from_writer(out);
+        for row in rows {
+            csv.serialize(row)?;
+        }
+        csv.flush()
+    });
+    written.map_err(|source| (path, source))
 }

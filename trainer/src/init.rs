@@ -244,6 +244,9 @@ mod tests {
         let taken = encoder(&model);
         // Two convolutions in eight blocks, three on shortcuts, one in the stem, each with its batch norm.
         assert_eq!(taken.len(), 5 * 20);
+        for name in ["layer1.1.bn2.bias", "layer2.0.downsample.0.weight", "layer4.0.downsample.1.running_var"] {
+            find(&taken, name);
+        }
         for (name, variable) in taken.iter().filter(|(n, _)| n != FIRST && n != FIRST_MEAN) {
             assert_eq!(variable, find(&named, name), "{name}");
         }

@@ -2,6 +2,7 @@
 
 use crate::augment::{AugmentConfig, Augmenter};
 use crate::native;
+use crate::places::Places;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -41,10 +42,13 @@ pub enum LoaderError {
 pub struct Batch {
     /// For each image of the batch, its position among the frames.
     pub indices: Vec<usize>,
-    /// The same as a tensor, \[size\], int64.
+    /// The rows of the bank that the images own, image by image, \[rows\], int64: one an image, or one for each of its
+    /// [`Places`].
     pub own: Tensor,
     /// \[views * size, channels, height, width\], f32 in -1..=1, channels last.
     pub images: Tensor,
+    /// Where those rows' places are in the views, as [`Places::embeddings`] takes it; whole images need none.
+    pub grid: Option<Tensor>,
     /// Views of each image.
     pub views: usize,
     /// Images in the batch.
@@ -55,8 +59,8 @@ impl Batch {
     /// The batch with its tensors on `device`. The copy is begun and not waited for where the loader was made for that
     /// device.
     pub fn to_device(self, device: Device) -> Batch {
-        let [own, images] = [&self.own, &self.images].map(|t| native::to_device(t, device));
-        Batch { own, images, ..self }
+        let moved = |t: &Tensor| native::to_device(t, device);
+        Batch { own: moved(&self.own), images: moved(&self.images), grid: self.grid.as_ref().map(moved), ..self }
     }
 }
 
@@ -91,13 +95,22 @@ impl Loader {
         if let Some((position, frame)) = frames.iter().enumerate().find(|(_, f)| other(f)) {
             return Err(LoaderError::Size { position, width: frame.width(), height: frame.height() });
         }
-        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, pin: None });
+        let places = Places::whole();
+        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, pin: None });
         Ok(Loader { plan, threads })
+    }
+
+    /// The loader, its images having these places.
+    pub fn with_places(mut self, places: Places) -> Loader {
+        // Nobody else holds the plan before the first epoch.
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.places = places;
+        }
+        self
     }
 
     /// The loader, its batches meant for `device`: for a GPU they lie in pinned memory, from which copies need no waiting.
     pub fn for_device(mut self, device: Device) -> Loader {
-        // Nobody else holds the plan before the first epoch.
         if let Some(plan) = Arc::get_mut(&mut self.plan) {
             plan.pin = device.is_cuda().then_some(device);
         }
@@ -134,6 +147,7 @@ struct Plan {
     views: usize,
     batch_size: usize,
     seed: u64,
+    places: Places,
     /// The device whose driver is to pin the batches.
     pin: Option<Device>,
 }
@@ -152,17 +166,20 @@ impl Plan {
         let (views, size) = (self.views, indices.len());
         let places = (0..views).flat_map(|view| indices.iter().map(move |&index| (view, index)));
         let shape = [views * size, self.input.height as usize, self.input.width as usize, self.input.channels as usize];
+        let mut to_view = Vec::with_capacity(views * size);
         let images = native::filled(&shape.map(|n| n as i64), |values| {
             for (out, (view, index)) in values.chunks_exact_mut(self.input.len()).zip(places) {
                 if let Some(frame) = self.frames.get(index) {
                     let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
-                    augmenter.run(frame, &mut rng, out);
+                    to_view.push(augmenter.run(frame, &mut rng, out));
                 }
             }
         });
-        let own = Tensor::from_slice(&indices.iter().map(|&i| i as i64).collect::<Vec<_>>());
+        let own = Tensor::from_slice(&self.places.own(&indices));
+        let grid = self.places.grid(indices.iter().copied().cycle().zip(to_view));
         let pinned = |t: Tensor| self.pin.map_or_else(|| t.shallow_clone(), |device| t.pin_memory(device));
-        Batch { indices, own: pinned(own), images: pinned(images).permute([0, 3, 1, 2]), views, size }
+        let images = pinned(images).permute([0, 3, 1, 2]);
+        Batch { indices, own: pinned(own), images, grid: grid.map(pinned), views, size }
     }
 
     fn augmenter(&self) -> Augmenter {

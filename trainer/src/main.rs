@@ -4,7 +4,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use salad_shared::message::message;
 use salad_trainer::config::Config;
-use salad_trainer::{bench, demo_scene, device, finish, trace, train};
+use salad_trainer::tensorboard::projector;
+use salad_trainer::{bench, demo_scene, device, finish, rounds, trace, train};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,6 +62,17 @@ enum Command {
     Report {
         /// The run's folder.
         run: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Evaluate every round of a run that was trained with train.keep_rounds=true: how well the choice of weights without
+    /// labels tracks the test set.
+    Rounds {
+        /// The run's folder.
+        run: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -219,6 +231,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             finished.write_evaluation(out)?;
             finished.write_bundle(&finished.bundle_path(out))?;
             finished.write_report(out)?;
+            projector::write(&finished, out)?;
             println!("{finished}");
         }
         Command::Evaluate { run, overrides } => {
@@ -239,6 +252,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let trained = open(run, overrides)?;
             let path = finish::finish(&trained)?.write_report(run)?;
             println!("{}", path.display());
+        }
+        Command::Rounds { run, json, overrides } => {
+            let compared = rounds::compare(run, &mut open(run, overrides)?)?;
+            if *json { println!("{}", serde_json::to_string(&compared)?) } else { println!("{compared}") }
         }
         Command::Bench { data, config, seconds, json, overrides } => {
             let config = Config::load(config.as_deref(), &overrides.keys(data.as_ref())?)?;

@@ -1,6 +1,7 @@
 //! A network with its weights, and what it says of frames.
 
-use crate::network::{Autoencoder, NetworkConfig, to_floats, to_images};
+use crate::network::{Autoencoder, NetworkConfig, to_floats, to_images, to_rows};
+use crate::places::Places;
 use ndarray::Array2;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use tch::{Device, TchError, Tensor, nn, no_grad};
@@ -51,15 +52,28 @@ impl Model {
         Ok(())
     }
 
-    /// Unit embeddings \[n, d\] of frames, without augmentation, in evaluation mode.
+    /// Unit embeddings \[n, d\] of frames, without augmentation, in evaluation mode; with places \[n x places, d\], frame by
+    /// frame.
     pub fn embed(&self, frames: &[Frame]) -> Result<Array2<f32>, TchError> {
         let mut rows = Vec::new();
         for chunk in frames.chunks(BATCH) {
-            let z = no_grad(|| self.net.encode(&self.images(chunk), false));
+            let z = no_grad(|| to_rows(&self.net.encode(&self.images(chunk), false)));
             rows.extend(to_floats(&z)?);
         }
-        let dim = if frames.is_empty() { 0 } else { rows.len() / frames.len() };
-        Array2::from_shape_vec((frames.len(), dim), rows).map_err(|e| TchError::Shape(e.to_string()))
+        let vectors = frames.len() * self.net.places().map_or(1, |[rows, columns]| rows * columns);
+        let dim = rows.len().checked_div(vectors).unwrap_or(0);
+        Array2::from_shape_vec((vectors, dim), rows).map_err(|e| TchError::Shape(e.to_string()))
+    }
+
+    /// Unit embeddings \[r, d\] of the frames' places in `grid` ([`Places::grid_unmoved`]), on the model's device, without
+    /// augmentation, in evaluation mode.
+    pub fn embed_places(&self, frames: &[Frame], grid: Option<&Tensor>) -> Tensor {
+        let rows = frames.chunks(BATCH).enumerate().map(|(i, chunk)| {
+            let (first, count) = ((i * BATCH) as i64, chunk.len() as i64);
+            let grid = grid.map(|g| g.narrow(0, first, count).to_device(self.store.device()));
+            no_grad(|| Places::embeddings(&self.net.encode(&self.images(chunk), false), grid.as_ref()))
+        });
+        Tensor::cat(&rows.collect::<Vec<_>>(), 0)
     }
 
     /// Reconstructions of frames as network input, each \[channels, height, width\] in -1..=1.

@@ -4,7 +4,7 @@ use crate::evaluate::Scored;
 use crate::finish::Finished;
 use crate::projection::principal_plane;
 use crate::report::{
-    Card, Counts, EpochRow, Group, Phase, Point, Projection, ReportData, RoundRow, ScoredImage, Split,
+    Card, Counts, EpochRow, Group, Phase, Point, ProbeRow, Projection, ReportData, RoundRow, ScoredImage, Split,
 };
 use crate::train::TrainError;
 use salad_shared::manifest::Form;
@@ -60,6 +60,12 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         entropy_quantiles: r.entropy_quantiles.map(|q| q as f32),
         neighbour_similarity_mean: (r.prototypical > 0).then_some(r.neighbour_similarity_mean as f32),
     });
+    let probes = history.probes.iter().map(|r| ProbeRow {
+        round: r.round as usize,
+        effective_rank: r.effective_rank as f32,
+        made_up_auroc: r.made_up_auroc as f32,
+        kept: trained.choice.rounds.contains(&r.round),
+    });
     let skipped = images.skipped.iter().map(|(name, reason)| format!("{name} was skipped: {reason}"));
     Ok(ReportData {
         name: config.name.clone(),
@@ -74,6 +80,7 @@ pub fn collect(finished: &Finished) -> Result<ReportData, TrainError> {
         },
         epochs: epochs.collect(),
         rounds: rounds.collect(),
+        probes: probes.collect(),
         threshold: Some(finished.thresholds.get(form).clone()),
         scores: finished.scored.iter().map(scored_image).collect(),
         most_anomalous: cards(finished, &top)?,
@@ -118,7 +125,10 @@ fn cards(finished: &Finished, chosen: &[usize]) -> Result<Vec<Card>, TrainError>
         .zip(frames.iter().zip(&reconstructions))
         .map(|(&i, (frame, reconstruction))| {
             let scored = &finished.scored[i];
-            let source = finished.sources[finished.nearest[i]];
+            let nearest = finished.judged[i].neighbours.first().map_or(0, |n| n.index);
+            let source = finished.sources[nearest];
+            let heat = finished.judged[i].heat.as_ref().zip(finished.heat.as_ref());
+            let heat = heat.map(|(heat, scale)| heat.over(frame, &scale.int8).to_jpeg(JPEG_QUALITY));
             let reconstruction =
                 frame_from_input(input, reconstruction).map_err(|e| TrainError::Refused(e.to_string()))?;
             Ok(Card {
@@ -126,8 +136,9 @@ fn cards(finished: &Finished, chosen: &[usize]) -> Result<Vec<Card>, TrainError>
                 kind: kind(scored),
                 score: scored.int8,
                 image: frame.to_jpeg(JPEG_QUALITY),
-                prototype: images.train.frames[source].to_jpeg(JPEG_QUALITY),
-                prototype_name: images.train.items[source].name.clone(),
+                heat,
+                prototype: finished.prototype_picture(source).to_jpeg(JPEG_QUALITY),
+                prototype_name: images.train.items[source.image].name.clone(),
                 reconstruction: reconstruction.to_jpeg(JPEG_QUALITY),
             })
         })
@@ -177,6 +188,7 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
             ),
         ),
         fact("Device", format!("{:?}", finished.trained.model.store.device())),
+        fact("Weights", finished.trained.choice.to_string()),
         fact("Quantization", finished.quantized.options.to_string()),
         fact("Prototypes", format!("{} of {}", finished.sources.len(), finished.condensed_by)),
         fact(

@@ -32,6 +32,8 @@ pub struct Stage {
     pub round: u32,
     /// Whether the round begins with this epoch.
     pub begins: bool,
+    /// Whether the round ends with this epoch.
+    pub ends: bool,
 }
 
 impl Schedule {
@@ -43,10 +45,10 @@ impl Schedule {
     /// The stage of an epoch, counted from 0.
     pub fn stage(&self, epoch: u32) -> Stage {
         match epoch.checked_sub(self.phase1_epochs) {
-            None => Stage { round: 0, begins: epoch == 0 },
+            None => Stage { round: 0, begins: epoch == 0, ends: epoch + 1 == self.phase1_epochs },
             Some(since) => {
                 let within = self.round_epochs.max(1);
-                Stage { round: 1 + since / within, begins: since % within == 0 }
+                Stage { round: 1 + since / within, begins: since % within == 0, ends: (since + 1) % within == 0 }
             }
         }
     }
@@ -74,6 +76,8 @@ mod tests {
         let s = Schedule { phase1_epochs: 3, round_epochs: 2, rounds: 2, rate: RateSchedule::Cosine };
         let seen: Vec<(u32, bool)> = (0..s.epochs()).map(|e| (s.stage(e).round, s.stage(e).begins)).collect();
         assert_eq!(seen, [(0, true), (0, false), (0, false), (1, true), (1, false), (2, true), (2, false)]);
+        let ends: Vec<u32> = (0..s.epochs()).filter(|&e| s.stage(e).ends).collect();
+        assert_eq!(ends, [2, 4, 6]);
     }
 
     #[test]

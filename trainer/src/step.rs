@@ -7,6 +7,7 @@ use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
 use crate::optimiser::Adam;
+use crate::places::Places;
 use crate::precision::Precision;
 use tch::{Kind, Tensor};
 
@@ -51,11 +52,11 @@ impl Learner<'_> {
         mut reached: impl FnMut(Stage),
     ) -> Tensor {
         let (config, net, device) = (self.config, &self.model.net, self.model.store.device());
-        let Batch { images, own, .. } = batch; // [views * b, c, h, w], [b]
+        let Batch { images, own, grid, .. } = batch; // [views * b, c, h, w], [r], a row of the bank for each place
         let targets = BatchTargets {
             prototypical: match neighbourhoods {
                 Some(n) => n.prototypical.index_select(0, own),
-                None => Tensor::zeros([batch.size as i64], (Kind::Float, device)),
+                None => Tensor::zeros(own.size(), (Kind::Float, device)),
             },
             neighbourhood: neighbourhoods.map(|n| n.members.index_select(0, own)),
             own: own.shallow_clone(),
@@ -66,7 +67,7 @@ impl Learner<'_> {
             (z, output)
         });
         reached(Stage::Forward);
-        let views = z.view([batch.views as i64, batch.size as i64, -1]); // [views, b, d]
+        let views = Places::embeddings(&z, grid.as_ref()).view([batch.views as i64, own.size()[0], -1]); // [views, r, d]
         let reconstruction = config.reconstruction.loss(&output.to_kind(Kind::Float), images);
         let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
         let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;

@@ -3,25 +3,28 @@
 //! What follows the training (condense, evaluate, quantize, export, report) is in [`crate::finish`].
 
 use crate::checkpoint::{self, CheckpointError, Named, Saved, State};
+use crate::choice::{self, Choice, ChoiceError};
 use crate::config::{BankStart, Config, ConfigError};
-use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
+use crate::dataset::DatasetError;
 use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
+use crate::images::{Images, load_images};
 use crate::init::{self, InitError};
 use crate::loader::{Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
+use crate::monitor::{Monitor, MonitorError, StepAt, Written};
 use crate::neighbours::Neighbourhoods;
-use crate::network::to_tensor;
 use crate::optimiser::Adam;
 use crate::precision::Precision;
+use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::step::Learner;
+use crate::warnings;
 use salad_shared::atomic;
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::MIN_SCORES;
 use std::collections::HashMap;
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +48,12 @@ pub enum TrainError {
     /// The images of an epoch.
     #[error(transparent)]
     Loader(#[from] LoaderError),
+    /// The files that grow while a run trains.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// The weights to end with.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// libtorch.
     #[error("libtorch: {0}")]
     Tch(#[from] TchError),
@@ -61,32 +70,6 @@ pub enum TrainError {
     Refused(String),
 }
 
-/// The images of a run, decoded and resized, with what they are called.
-#[derive(Debug)]
-pub struct Images {
-    /// Normal images that are trained on.
-    pub train: Set<Item>,
-    /// Normal images that choose and calibrate.
-    pub validation: Set<Item>,
-    /// Images that only judge; may be empty.
-    pub test: Set<TestItem>,
-    /// Name and reason of each image that could not be read.
-    pub skipped: Vec<(String, String)>,
-    /// SHA-256 over the names and sizes of the training and validation images.
-    pub sha256: String,
-    /// The layout the data was found in.
-    pub layout: String,
-}
-
-/// Items and their frames, in one order.
-#[derive(Debug)]
-pub struct Set<T> {
-    /// What they are.
-    pub items: Vec<T>,
-    /// Their pixels, at the network's input size.
-    pub frames: Arc<Vec<Frame>>,
-}
-
 /// A run that has been trained.
 #[derive(Debug)]
 pub struct Trained {
@@ -94,8 +77,10 @@ pub struct Trained {
     pub config: Config,
     /// Its images.
     pub images: Images,
-    /// Its network.
+    /// Its network, with the weights of `choice`.
     pub model: Model,
+    /// Which weights it ended with.
+    pub choice: Choice,
     /// What happened.
     pub history: History,
 }
@@ -128,16 +113,16 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let n = images.train.items.len();
     check_validation(images.validation.items.len(), &config.data.root)?;
 
+    let places = config.places(n);
     let mut bank = match config.train.bank_start {
-        BankStart::Random => MemoryBank::random(n, config.network.embedding_dim, device),
+        BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
         BankStart::Encode => {
-            let rows = model.embed(&images.train.frames)?;
-            MemoryBank::from_rows(&to_tensor(&rows).to_device(device))
+            MemoryBank::from_rows(&model.embed_places(&images.train.frames, places.grid_unmoved(0..n).as_ref()))
         }
     };
     let mut adam = Adam::new(model.trainable(), config.train.weight_decay);
     let mut neighbourhoods = None;
-    let mut start = 0;
+    let (mut start, mut written) = (0, Written::default());
     if let Some((state, mut tensors)) = saved {
         if state.dataset_sha256 != images.sha256 {
             return Err(TrainError::Refused(format!(
@@ -153,34 +138,43 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             let (prototypical, members) = (take("prototypical")?.to_device(device), take("members")?.to_device(device));
             neighbourhoods = Some(Neighbourhoods { prototypical, members });
         }
-        (history, start) = (state.history, state.epochs_done);
+        (history, start, written) = (state.history, state.epochs_done, state.written);
         log::info!("going on after epoch {start}");
     }
 
+    let of_images = warnings::of_images(&images);
+    history.warn(warnings::standing(&of_images, &history.probes));
+
     let schedule = config.schedule();
-    let loader = Loader::new(
-        Arc::clone(&images.train.frames),
-        config.input_spec(),
-        config.augment.clone(),
-        config.train.views,
-        config.train.batch_size,
-        config.seed,
-        config.train.loader_threads,
-    )?
-    .for_device(device);
+    let loader = loader(config, &images)?.for_device(device);
+    let probe = Probe::new(config, &images, &places);
+    let mut monitor = Monitor::open(run, written)?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     for epoch in start..end {
+        if choice::has_stopped(&config.train, &history.probes) {
+            break;
+        }
         let began = Instant::now();
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
             let t = &config.train;
             let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, t.rate, t.neighbours, t.tau);
             neighbourhoods = Some(found);
-            history.rounds.push(RoundRow::new(stage.round, &stats));
+            let row = RoundRow::new(stage.round, &stats);
+            monitor.round(&row)?;
+            history.rounds.push(row);
         }
-        let first = &mut history.first_losses;
-        let mut run_epoch = Epoch { config, model: &model, bank: &mut bank, adam: &mut adam, precision, first };
+        let rows_before = stage.ends.then(|| probe.rows_of(&bank));
+        let mut run_epoch = Epoch {
+            config,
+            model: &model,
+            bank: &mut bank,
+            adam: &mut adam,
+            precision,
+            first: &mut history.first_losses,
+            monitor: &mut monitor,
+        };
         let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
@@ -193,6 +187,14 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
                 epoch + 1
             )));
         }
+        monitor.epoch(&row)?;
+        if let Some(before) = rows_before {
+            let probed = probe.measure(stage.round, &model, &bank, &before, row.validation_reconstruction)?;
+            monitor.probed(&probed, probe.pictures(&model)?.as_ref())?;
+            history.probes.push(probed);
+            history.warn(warnings::standing(&of_images, &history.probes));
+            choice::keep_round(&config.train, run, &model, &history.probes)?;
+        }
         history.epochs.push(row);
         let state = State {
             version: 1,
@@ -202,19 +204,26 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             round: stage.round,
             optimiser_steps: adam.steps(),
             history: history.clone(),
+            written: monitor.commit()?,
             tensors: String::new(),
             tensors_sha256: String::new(),
         };
         checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
-        let path = run.join("history.csv");
-        history.write_csv(&path).map_err(|source| TrainError::Io { path, source })?;
+        choice::drop_rounds(&config.train, run, &history.probes);
+        history.write_csv(run).map_err(|(path, source)| TrainError::Io { path, source })?;
     }
     progress.finish();
-    if end < schedule.epochs() {
-        log::info!("stopped after epoch {}; --resume goes on", start.max(end));
-        return Ok(None);
+    let done = history.epochs.len() as u32;
+    if done < schedule.epochs() {
+        if !choice::has_stopped(&config.train, &history.probes) {
+            log::info!("stopped after epoch {done}; --resume goes on");
+            return Ok(None);
+        }
+        log::info!("stopped after epoch {done}: train.patience_rounds without a better round");
     }
-    Ok(Some(Trained { config: config.clone(), images, model, history }))
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
+    log::info!("the weights are {choice}");
+    Ok(Some(Trained { config: config.clone(), images, model, choice, history }))
 }
 
 /// The configuration that the run in a folder began with, as TOML.
@@ -237,7 +246,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     let config = adjust(&state.config)?;
     same_training(run, &state.config, &config)?;
     let epochs = config.schedule().epochs();
-    if state.epochs_done < epochs {
+    if state.epochs_done < epochs && !choice::has_stopped(&config.train, &state.history.probes) {
         return Err(TrainError::Refused(format!(
             "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
             run.display(),
@@ -251,7 +260,10 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     }
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
-    Ok(Trained { config, images, model, history: state.history })
+    let mut history = state.history;
+    history.warn(warnings::standing(&warnings::of_images(&images), &history.probes));
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader(&config, &images)?)?;
+    Ok(Trained { config, images, model, choice, history })
 }
 
 /// One epoch's parts, borrowed from the run.
@@ -262,6 +274,7 @@ struct Epoch<'a> {
     adam: &'a mut Adam,
     precision: Precision,
     first: &'a mut Vec<f64>,
+    monitor: &'a mut Monitor,
 }
 
 impl Epoch<'_> {
@@ -288,6 +301,8 @@ impl Epoch<'_> {
             if self.first.len() < FIRST_LOSSES {
                 self.first.push(terms.double_value(&[3]));
             }
+            let at = StepAt { step: learner.adam.steps(), epoch, round: schedule.stage(epoch).round, learning_rate };
+            self.monitor.step(at, &terms)?;
             sums += terms * batch.size as f64;
             images += batch.size;
         }
@@ -351,7 +366,12 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     like.train.device.clone_from(&config.train.device);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
+    like.train.keep = config.train.keep;
+    like.train.average_rounds = config.train.average_rounds;
     like.score = config.score;
+    if let (Some(like), Some(patch)) = (&mut like.network.patch, &config.network.patch) {
+        like.top = patch.top;
+    }
     like.condense.clone_from(&config.condense);
     like.quantize.clone_from(&config.quantize);
     like.threshold.clone_from(&config.threshold);
@@ -359,49 +379,21 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
         return Ok(());
     }
     Err(TrainError::Refused(format!(
-        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, condense, quantize, \
-         threshold, train.device and threads may differ: leave the rest out, or train anew into another --out",
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
+         condense, quantize, threshold, train.keep, train.device and threads may differ: leave the rest out, or train anew \
+         into another --out",
         run.display(),
         run.join("config.toml").display()
     )))
 }
 
-fn load_images(config: &Config, run: &Path) -> Result<Images, TrainError> {
-    // The frames of a video are kept with the run, so that it can be evaluated again without ffmpeg.
-    let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| run.join("frames"));
-    let dataset = Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?;
-    let sha256 = dataset.digest();
-    let spec = config.input_spec();
-    // All at once, so that the share of bad images that is accepted is one of the whole data set.
-    let tested = dataset.test.iter().map(|t| &t.item);
-    let items: Vec<Item> = dataset.train.iter().chain(&dataset.validation).chain(tested).cloned().collect();
-    let bar = Progress::images("images", items.len());
-    let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
-    bar.finish();
-    let mut frames = loaded.positions.into_iter().zip(loaded.frames).peekable();
-    let validation_at = dataset.train.len();
-    let test_at = validation_at + dataset.validation.len();
-    Ok(Images {
-        train: take_set(dataset.train, 0, &mut frames),
-        validation: take_set(dataset.validation, validation_at, &mut frames),
-        test: take_set(dataset.test, test_at, &mut frames),
-        skipped: loaded.skipped,
-        sha256,
-        layout: dataset.layout,
-    })
-}
-
-/// The items that have a frame, with their frames. `frames` come with their position in the order of loading, in which the
-/// first of `items` stands at `start`.
-fn take_set<T>(items: Vec<T>, start: usize, frames: &mut Peekable<impl Iterator<Item = (usize, Frame)>>) -> Set<T> {
-    let (mut kept, mut own) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
-    for (position, item) in (start..).zip(items) {
-        if let Some((_, frame)) = frames.next_if(|(at, _)| *at == position) {
-            kept.push(item);
-            own.push(frame);
-        }
-    }
-    Set { items: kept, frames: Arc::new(own) }
+/// The batches of a run.
+pub(crate) fn loader(config: &Config, images: &Images) -> Result<Loader, LoaderError> {
+    let frames = Arc::clone(&images.train.frames);
+    let (t, places) = (&config.train, config.places(frames.len()));
+    let (input, augment) = (config.input_spec(), config.augment.clone());
+    let loader = Loader::new(frames, input, augment, t.views, t.batch_size, config.seed, t.loader_threads)?;
+    Ok(loader.with_places(places))
 }
 
 fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {

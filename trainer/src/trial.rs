@@ -60,7 +60,8 @@ impl Trial {
         bar.finish();
         let frames = Arc::new(frames);
         let model = Model::new(&config.network, &spec, config.seed, device);
-        let bank = MemoryBank::random(frames.len(), config.network.embedding_dim, device);
+        let rows = frames.len() * config.places(frames.len()).each();
+        let bank = MemoryBank::random(rows, config.network.embedding_dim, device);
         let adam = Adam::new(model.trainable(), config.train.weight_decay);
         let loader = loader(config, &frames, config.train.loader_threads, device)?;
         Ok(Trial { config: config.clone(), device, precision, model, bank, adam, loader, loading, frames })
@@ -97,7 +98,7 @@ impl Trial {
 }
 
 fn loader(config: &Config, frames: &Arc<Vec<Frame>>, threads: usize, device: Device) -> Result<Loader, TrainError> {
-    let (t, frames, augment) = (&config.train, Arc::clone(frames), config.augment.clone());
+    let (t, images, frames, augment) = (&config.train, frames.len(), Arc::clone(frames), config.augment.clone());
     let loader = Loader::new(frames, config.input_spec(), augment, t.views, t.batch_size, config.seed, threads)?;
-    Ok(loader.for_device(device))
+    Ok(loader.with_places(config.places(images)).for_device(device))
 }

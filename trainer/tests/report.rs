@@ -8,7 +8,7 @@ use salad_shared::manifest::Form;
 use salad_shared::metrics::{auroc, bootstrap_auroc_interval};
 use salad_trainer::report::{Card, Counts, Group, Point, Projection, ReportData, ScoredImage, Split, render};
 
-const CHARTS: [&str; 13] = [
+const CHARTS: [&str; 15] = [
     "Histogram of scores",
     "ROC curve",
     "Precision-recall curve",
@@ -22,6 +22,8 @@ const CHARTS: [&str; 13] = [
     "Entropy by round",
     "Prototypical images by round",
     "Mean similarity of neighbours by round",
+    "Effective rank by round",
+    "Made-up anomalies by round",
 ];
 
 #[test]
@@ -53,7 +55,9 @@ fn pictures_are_inside_the_page_and_mistakes_are_marked() {
     let data = sample::full();
     let page = render(&data);
     let cards = [&data.most_anomalous, &data.most_normal, &data.mistakes].into_iter().flatten().collect::<Vec<_>>();
-    assert_eq!(page.matches("<img ").count(), 3 * cards.len());
+    let with_heat = cards.iter().filter(|c| c.heat.is_some()).count();
+    assert!(with_heat > 0 && with_heat < cards.len());
+    assert_eq!(page.matches("<img ").count(), 3 * cards.len() + with_heat);
     for card in &cards {
         let url = format!("data:image/jpeg;base64,{}", base64::engine::general_purpose::STANDARD.encode(&card.image));
         assert!(page.contains(&url), "{}", card.name);
@@ -103,6 +107,7 @@ fn a_single_image_and_nothing_else_is_a_page() {
         kind: None,
         score: 0.25,
         image: Vec::new(),
+        heat: None,
         prototype: Vec::new(),
         prototype_name: String::new(),
         reconstruction: Vec::new(),
@@ -135,6 +140,7 @@ fn numbers_that_are_not_finite_do_not_reach_the_page() {
         data.rounds[i].entropy_mean = bad;
         data.rounds[i].entropy_quantiles[i] = bad;
         data.rounds[i].neighbour_similarity_mean = Some(bad);
+        data.probes[i].effective_rank = bad;
         let points = &mut data.projection.as_mut().unwrap().points;
         points[i].x = bad;
         points[10 + i].y = bad;
@@ -216,6 +222,7 @@ fn bare() -> ReportData {
         counts: Counts::default(),
         epochs: Vec::new(),
         rounds: Vec::new(),
+        probes: Vec::new(),
         threshold: None,
         scores: Vec::new(),
         most_anomalous: Vec::new(),

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
+mod small_run;
+
 use salad_trainer::config::Config;
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
 use salad_trainer::network::NetworkKind;
-use salad_trainer::train::{Extent, TrainError, Trained, train};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use salad_trainer::train::{Extent, Trained};
+use small_run::{attempt, config, images, one_at_a_time, run, weights};
 
 /// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
 /// CHANGELOG.md.
@@ -16,65 +17,6 @@ const FIRST_LOSSES: [f64; 10] =
     [0.736_194, 0.747_910, 0.967_032, 0.732_545, 0.814_940, 0.916_415, 0.831_229, 0.836_331, 0.875_911, 0.753_546];
 /// Relative: processors sum in different orders, and Adam's first steps follow the sign of the smallest gradients.
 const PINNED: f64 = 1e-3;
-
-/// Thirty-six pictures of a bright square that moves a little on a dark gradient.
-fn images(folder: &Path) {
-    for i in 0..36u32 {
-        let (x0, y0) = (8 + i % 6, 8 + i / 6);
-        let picture = image::RgbImage::from_fn(32, 32, |x, y| {
-            let inside = (x0..x0 + 12).contains(&x) && (y0..y0 + 12).contains(&y);
-            if inside { image::Rgb([220, 180, 40]) } else { image::Rgb([(2 * x) as u8, (3 * y) as u8, 60]) }
-        });
-        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
-    }
-}
-
-fn config(folder: &Path) -> Config {
-    let text = format!(
-        r#"
-        seed = 5
-        [data]
-        root = "{}"
-        validation_share = 0.3
-        [input]
-        size = 32
-        [network]
-        embedding_dim = 16
-        widths = [8, 16, 16]
-        [train]
-        batch_size = 8
-        views = 2
-        phase1_epochs = 2
-        round_epochs = 2
-        rate = 0.5
-        neighbours = 3
-        learning_rate = 0.001
-        device = "cpu"
-        threads = 1
-        "#,
-        folder.display()
-    );
-    Config::load_text("test", &text, &[]).unwrap()
-}
-
-/// libtorch has one random generator for the whole process: two runs at once would draw from each other's.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn attempt(config: &Config, out: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    train(config, out, extent)
-}
-
-fn run(config: &Config, out: &Path, extent: Extent) -> Option<Trained> {
-    attempt(config, out, extent).unwrap()
-}
-
-fn weights(trained: &Trained) -> Vec<(String, Vec<u32>)> {
-    let bits = |t: &tch::Tensor| {
-        salad_trainer::network::to_floats(t).unwrap().into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-    };
-    trained.model.variables().iter().map(|(name, t)| (name.clone(), bits(t))).collect()
-}
 
 #[test]
 fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
@@ -160,7 +102,7 @@ fn weights_to_begin_with_are_read_once_and_stay_on_record() {
     let drawn = run(&config, &dir.path().join("drawn"), Extent::default()).unwrap();
 
     let file = dir.path().join("elsewhere.safetensors");
-    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = one_at_a_time();
     let other = Model::new(&config.network, &config.input_spec(), 77, tch::Device::Cpu);
     drop(turn);
     let encoder = other.variables().into_iter().filter_map(|(name, t)| {

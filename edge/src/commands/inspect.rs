@@ -47,7 +47,7 @@ fn as_json(bundle: &Bundle, parts: &[PartInfo], card: bool) -> String {
 }
 
 fn as_text(bundle: &Bundle, parts: &[PartInfo], card: bool) -> String {
-    let Manifest { input, encoder, bank, score, thresholds, agreement, provenance, .. } = &bundle.manifest;
+    let Manifest { input, encoder, bank, score, patches, thresholds, agreement, provenance, .. } = &bundle.manifest;
     let mut text = String::new();
     let mut line = |label: &str, value: String| text.push_str(&format!("{label:<12}{}\n", printable(&value)));
     line("model", bundle.manifest.name.clone());
@@ -72,6 +72,15 @@ fn as_text(bundle: &Bundle, parts: &[PartInfo], card: bool) -> String {
         "score",
         format!("{} with k = {}, tau = {}", json!(score.kind).as_str().unwrap_or_default(), score.k, score.tau),
     );
+    if let Some(patches) = patches {
+        line(
+            "patches",
+            format!(
+                "{} x {} places, {} pixels apart, each sees {}; the image's score is the mean of the {} highest",
+                patches.rows, patches.columns, patches.stride, patches.receptive_field, patches.top
+            ),
+        );
+    }
     for form in [Form::F32, Form::Int8] {
         line(&format!("in {form}"), threshold_words(thresholds.get(form)));
     }

@@ -230,7 +230,7 @@ impl Printer<'_> {
         let Done { path, frame, result, .. } = done;
         let path = path.to_string_lossy();
         let name = frame.map_or(path.to_string(), |n| format!("{path}#{n}"));
-        let Scored { score, nearest } = match result {
+        let Scored { score, nearest, .. } = match result {
             Ok(scored) => scored,
             Err(problem) => {
                 self.outcome = Outcome::Partial;

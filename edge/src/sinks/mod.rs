@@ -5,8 +5,7 @@ pub mod snapshot;
 
 use crate::event::Event;
 use crate::store::EventLog;
-use salad_shared::preprocess::Frame;
-use snapshot::Snapshots;
+use snapshot::{Shown, Snapshots};
 use std::io;
 use std::path::PathBuf;
 
@@ -32,9 +31,9 @@ impl Sinks {
     }
 
     /// Writes the picture of an event and says where it is.
-    pub fn picture(&mut self, event_id: &str, frame: &Frame, prototype: Option<usize>) -> Option<PathBuf> {
+    pub fn picture(&mut self, event_id: &str, shown: &Shown<'_>) -> Option<PathBuf> {
         let (snapshots, health) = self.snapshots.as_mut()?;
-        let written = snapshots.write(event_id, frame, prototype);
+        let written = snapshots.write(event_id, shown);
         health.note(written)
     }
 
@@ -109,7 +108,7 @@ mod tests {
         let mut sinks = Sinks::new(None, Some(Snapshots::open(settings, Vec::new().into()).unwrap()));
         let mut picture = |second| {
             let id = new_id(jiff::Timestamp::from_second(second).unwrap());
-            sinks.picture(&id, &normal_frame(), None)
+            sinks.picture(&id, &Shown { frame: &normal_frame(), heat: None, prototype: None })
         };
         assert!(picture(1).unwrap().exists());
         std::fs::remove_dir_all(&folder).unwrap();

@@ -1,8 +1,10 @@
-//! Pictures of events: the frame, a bar, and the normal image it was held against.
+//! Pictures of events, side by side: the frame, where it is not normal as far as the model says that, and the normal image
+//! it was held against.
 
 use crate::config::SnapshotSettings;
 use crate::event::is_id;
 use salad_shared::atomic;
+use salad_shared::patch::{HeatMap, HeatScale};
 use salad_shared::preprocess::Frame;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,17 @@ const BAR: u32 = 4;
 
 const BAR_COLOUR: [u8; 3] = [255; 3];
 const BACKGROUND: [u8; 3] = [0; 3];
+
+/// What a snapshot shows.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// The frame.
+    pub frame: &'a Frame,
+    /// Where it is how far from normal, and how that is coloured, where the model says it.
+    pub heat: Option<(&'a HeatMap, HeatScale)>,
+    /// The nearest prototype's row.
+    pub prototype: Option<usize>,
+}
 
 /// A folder of snapshots, one an event, `ID.jpg`, with a cap on what they take together.
 #[derive(Debug)]
@@ -38,8 +51,8 @@ impl Snapshots {
 
     /// Writes, or writes anew, the picture of an event, whole or not at all, after making room for it: the oldest
     /// snapshots go first. A picture larger than the cap is written all the same, and is then the only one.
-    pub fn write(&self, event_id: &str, frame: &Frame, prototype: Option<usize>) -> io::Result<PathBuf> {
-        let picture = self.compose(frame.thumbnail(MAX_SIDE), prototype);
+    pub fn write(&self, event_id: &str, shown: &Shown<'_>) -> io::Result<PathBuf> {
+        let picture = self.compose(shown);
         let jpeg = picture.to_jpeg(self.settings.jpeg_quality);
         let path = self.settings.dir.join(format!("{event_id}.jpg"));
         self.make_room(jpeg.len() as u64, &path)?;
@@ -47,13 +60,20 @@ impl Snapshots {
         Ok(path)
     }
 
-    fn compose(&self, frame: Frame, prototype: Option<usize>) -> Frame {
-        let Some(jpeg) = prototype.and_then(|index| self.thumbnails.get(index)) else { return frame };
-        match Frame::decode(jpeg) {
-            Ok(thumbnail) => beside(&frame, &thumbnail).unwrap_or(frame),
+    fn compose(&self, shown: &Shown<'_>) -> Frame {
+        let frame = shown.frame.thumbnail(MAX_SIDE);
+        let heated = shown.heat.map(|(heat, scale)| heat.over(&frame, &scale));
+        let normal = shown.prototype.and_then(|index| self.thumbnail(index));
+        let others = heated.into_iter().chain(normal);
+        others.fold(frame, |picture, other| beside(&picture, &other).unwrap_or(picture))
+    }
+
+    fn thumbnail(&self, prototype: usize) -> Option<Frame> {
+        match Frame::decode(self.thumbnails.get(prototype)?) {
+            Ok(thumbnail) => Some(thumbnail),
             Err(error) => {
-                log::warn!("the bundle's picture of prototype {prototype:?}: {error}");
-                frame
+                log::warn!("the bundle's picture of prototype {prototype}: {error}");
+                None
             }
         }
     }
@@ -119,10 +139,15 @@ mod tests {
     use crate::event::new_id;
     use crate::support::frame;
     use jiff::Timestamp;
+    use salad_shared::patch::PatchGrid;
 
     fn snapshots(dir: &Path, max_bytes: u64, thumbnails: Vec<Vec<u8>>) -> Snapshots {
         let settings = SnapshotSettings { dir: dir.into(), max_bytes, jpeg_quality: 95 };
         Snapshots::open(settings, thumbnails.into()).unwrap()
+    }
+
+    fn shown(frame: &Frame, prototype: Option<usize>) -> Shown<'_> {
+        Shown { frame, heat: None, prototype }
     }
 
     fn id(second: i64) -> String {
@@ -130,11 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn heat_stands_between_the_frame_and_the_normal_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let grid = PatchGrid { rows: 2, columns: 2, stride: 8, receptive_field: 15, top: 1 };
+        let heat = HeatMap::new(&grid, vec![0.0, 0.0, 0.0, 1.0]).unwrap();
+        let grey = frame(40, [100; 3]);
+        let shown = Shown { frame: &grey, heat: Some((&heat, HeatScale { from: 0.1, to: 0.4 })), prototype: Some(0) };
+        let thumbnails = vec![frame(40, [0, 0, 250]).to_jpeg(95)];
+        let path = snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &shown).unwrap();
+        let picture = Frame::decode(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (40 * 3 + 2 * BAR, 40));
+        let [plain, calm, hot, normal] = [(35, 35), (50, 5), (80, 36), (110, 20)].map(|(x, y)| picture.pixel(x, y));
+        assert!(plain.iter().chain(&calm).all(|v| v.abs_diff(100) < 12), "{plain:?} {calm:?}");
+        assert!(hot[0] > 170 && hot[1] < 70, "{hot:?}");
+        assert!(normal[2] > 200 && normal[0] < 60, "{normal:?}");
+    }
+
+    #[test]
     fn the_picture_shows_frame_bar_and_prototype() {
         let dir = tempfile::tempdir().unwrap();
         let thumbnails = vec![frame(8, [0, 0, 250]).to_jpeg(95), frame(8, [0, 250, 0]).to_jpeg(95)];
         let snapshots = snapshots(&dir.path().join("new"), 1 << 20, thumbnails);
-        let path = snapshots.write(&id(1), &frame(40, [250, 0, 0]), Some(1)).unwrap();
+        let path = snapshots.write(&id(1), &shown(&frame(40, [250, 0, 0]), Some(1))).unwrap();
         let picture = Frame::decode(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!((picture.width(), picture.height()), (40 + 4 + 40, 40));
         let near = |x: usize, colour: [i32; 3]| {
@@ -151,7 +193,8 @@ mod tests {
     fn without_a_usable_thumbnail_the_frame_stands_alone() {
         let dir = tempfile::tempdir().unwrap();
         for thumbnails in [vec![], vec![b"torn".to_vec()]] {
-            let path = snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &frame(40, [9; 3]), Some(0)).unwrap();
+            let path =
+                snapshots(dir.path(), 1 << 20, thumbnails).write(&id(1), &shown(&frame(40, [9; 3]), Some(0))).unwrap();
             assert_eq!(Frame::decode(&std::fs::read(path).unwrap()).unwrap().width(), 40);
         }
     }
@@ -174,10 +217,10 @@ mod tests {
         let snapshots = snapshots(dir.path(), 3 * size, vec![]);
         std::fs::write(dir.path().join("holiday.jpg"), vec![0; 10_000]).unwrap();
         let written: Vec<PathBuf> =
-            (1..=5).map(|second| snapshots.write(&id(second), &picture, None).unwrap()).collect();
+            (1..=5).map(|second| snapshots.write(&id(second), &shown(&picture, None)).unwrap()).collect();
         assert_eq!(written.iter().map(|p| p.exists()).collect::<Vec<_>>(), [false, false, true, true, true]);
         // A clock that was set back: the new one sorts first and stays all the same.
-        let early = snapshots.write(&id(0), &picture, None).unwrap();
+        let early = snapshots.write(&id(0), &shown(&picture, None)).unwrap();
         assert!(early.exists() && !written[2].exists() && written[3].exists());
         assert!(dir.path().join("holiday.jpg").exists());
     }
@@ -188,9 +231,9 @@ mod tests {
         let picture = frame(40, [9; 3]);
         let snapshots = snapshots(dir.path(), 2 * picture.to_jpeg(95).len() as u64, vec![]);
         let (first, second) = (id(1), id(2));
-        let older = snapshots.write(&first, &picture, None).unwrap();
-        snapshots.write(&second, &picture, None).unwrap();
-        snapshots.write(&second, &picture, None).unwrap();
+        let older = snapshots.write(&first, &shown(&picture, None)).unwrap();
+        snapshots.write(&second, &shown(&picture, None)).unwrap();
+        snapshots.write(&second, &shown(&picture, None)).unwrap();
         assert!(older.exists());
     }
 
@@ -198,7 +241,7 @@ mod tests {
     fn one_that_is_larger_than_the_cap_is_written_alone() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = snapshots(dir.path(), 1, vec![]);
-        let paths = [1, 2].map(|second| snapshots.write(&id(second), &frame(40, [9; 3]), None).unwrap());
+        let paths = [1, 2].map(|second| snapshots.write(&id(second), &shown(&frame(40, [9; 3]), None)).unwrap());
         assert!(!paths[0].exists() && paths[1].exists());
     }
 }

@@ -100,6 +100,8 @@ pub fn bundle() -> Bundle {
             },
             bank: BankInfo { prototypes: 3, images: 9, method: "k-centre".into() },
             score: ScoreSpec { kind: ScoreKind::AngularMean, k: 2, tau: 0.1 },
+            patches: None,
+            heat: None,
             thresholds: Forms { f32: threshold.clone(), int8: threshold },
             agreement: Agreement {
                 images: 2,

@@ -8,7 +8,7 @@ use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::preprocess::Frame;
 use salad_shared::threshold::{FalseAlarmBudget, calibrate};
 use salad_trainer::report::{
-    Card, Counts, EpochRow, Group, Phase, Point, Projection, ReportData, RoundRow, ScoredImage, Split,
+    Card, Counts, EpochRow, Group, Phase, Point, ProbeRow, Projection, ReportData, RoundRow, ScoredImage, Split,
 };
 
 const TRAINING: usize = 1240;
@@ -38,6 +38,7 @@ pub fn full() -> ReportData {
         counts: Counts { training: TRAINING, validation: validation.len(), prototypes: 256 },
         epochs: epochs(&mut rng),
         rounds: rounds(),
+        probes: probes(),
         threshold: Some(threshold.clone()),
         most_anomalous: cards(&test[..6]),
         most_normal: cards(&test[test.len() - 6..]),
@@ -133,6 +134,16 @@ fn epochs(rng: &mut ChaCha8Rng) -> Vec<EpochRow> {
         .collect()
 }
 
+fn probes() -> Vec<ProbeRow> {
+    let row = |round: usize| ProbeRow {
+        round,
+        effective_rank: 9.0 - 7.0 * (-(round as f32) / 3.0).exp(),
+        made_up_auroc: 0.98 - 0.2 * (-(round as f32) / 2.0).exp(),
+        kept: round == ROUNDS,
+    };
+    (0..=ROUNDS).map(row).collect()
+}
+
 fn rounds() -> Vec<RoundRow> {
     (1..=ROUNDS)
         .map(|round| {
@@ -180,6 +191,7 @@ fn card(scored: &ScoredImage, index: usize) -> Card {
         kind: scored.kind.clone(),
         score: scored.score,
         image: picture(index as u8, scored.kind.is_some(), 1),
+        heat: index.is_multiple_of(2).then(|| picture(index as u8, scored.kind.is_some(), 4)),
         prototype: picture(index as u8 + 1, false, 1),
         prototype_name: format!("train/good/{:04}.jpg", index * 31),
         reconstruction: picture(index as u8, false, 8),

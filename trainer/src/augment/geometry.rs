@@ -31,10 +31,35 @@ impl Affine {
         Affine { matrix: [[cos * x, -sin * y], [sin * x, cos * y]], shift }
     }
 
+    /// Where a place of the frame is found in the view.
+    pub(super) fn to_view(self, input: &InputSpec) -> ToView {
+        let [[a, b], [c, d]] = self.matrix;
+        let determinant = a * d - b * c;
+        let inverse = [[d / determinant, -b / determinant], [-c / determinant, a / determinant]];
+        // Half the sides: what a step of 1 in the view's coordinates is in pixels.
+        let half = [f64::from(input.width) / 2.0, f64::from(input.height) / 2.0];
+        let row = |r: usize| {
+            let [x, y] = [inverse[r][0] * half[0] / half[r], inverse[r][1] * half[1] / half[r]];
+            let moved = (inverse[r][0] * self.shift[0] + inverse[r][1] * self.shift[1]) / half[r];
+            [x as f32, y as f32, -moved as f32]
+        };
+        ToView([row(0), row(1)])
+    }
+
     /// Whether every pixel stays where it is.
     pub(super) fn is_identity(&self) -> bool {
         self.matrix == [[1.0, 0.0], [0.0, 1.0]] && self.shift == [0.0, 0.0]
     }
+}
+
+/// From a place in the frame to where it is in the view, \[x, y\] from -1 at the picture's left or upper rim to 1 at its
+/// right or lower: row r of the result is `self[r][0] * x + self[r][1] * y + self[r][2]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ToView(pub [[f32; 3]; 2]);
+
+impl ToView {
+    /// The view is the frame.
+    pub const UNMOVED: ToView = ToView([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
 }
 
 /// A rectangle of columns and rows.

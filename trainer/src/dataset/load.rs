@@ -15,6 +15,8 @@ pub struct Loaded {
     pub frames: Vec<Frame>,
     /// For each frame, its item's position.
     pub positions: Vec<usize>,
+    /// Each image's own \[width, height\] before it was resized, in the order of the frames.
+    pub sizes: Vec<[u32; 2]>,
     /// Name and reason of each image that could not be used.
     pub skipped: Vec<(String, String)>,
 }
@@ -32,7 +34,7 @@ pub fn load_frames(
 ) -> Result<Loaded, DatasetError> {
     let total = items.len();
     let next = AtomicUsize::new(0);
-    let mut results: Vec<Option<Result<Frame, DatasetError>>> = Vec::new();
+    let mut results: Vec<Option<Decoded>> = Vec::new();
     results.resize_with(total, || None);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -42,7 +44,7 @@ pub fn load_frames(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { return };
-                    let frame = item.load().map(|f| f.resized(input.width, input.height));
+                    let frame = item.load().map(|f| (f.resized(input.width, input.height), [f.width(), f.height()]));
                     if sender.send((at, frame)).is_err() {
                         return;
                     }
@@ -57,12 +59,17 @@ pub fn load_frames(
             progress(done + 1, total);
         }
     });
-    let mut loaded =
-        Loaded { frames: Vec::with_capacity(total), positions: Vec::with_capacity(total), skipped: Vec::new() };
+    let mut loaded = Loaded {
+        frames: Vec::with_capacity(total),
+        positions: Vec::with_capacity(total),
+        sizes: Vec::with_capacity(total),
+        skipped: Vec::new(),
+    };
     for (at, (item, result)) in items.iter().zip(results).enumerate() {
         match result {
-            Some(Ok(frame)) => {
+            Some(Ok((frame, size))) => {
                 loaded.frames.push(frame);
+                loaded.sizes.push(size);
                 loaded.positions.push(at);
             }
             Some(Err(e)) => {
@@ -79,6 +86,9 @@ pub fn load_frames(
     }
     Ok(loaded)
 }
+
+/// A frame of the input's size with the image's own, or what is wrong with it.
+type Decoded = Result<(Frame, [u32; 2]), DatasetError>;
 
 /// What is wrong, without the name that stands beside it.
 fn reason(error: &DatasetError) -> String {
@@ -138,6 +148,7 @@ mod tests {
             assert_eq!((frame.width(), frame.height()), (16, 8));
             assert!(frame.rgb().iter().all(|v| v.abs_diff(9) <= 1));
         }
+        assert_eq!(loaded.sizes[..5], [[40, 30], [40, 30], [5, 5], [5, 5], [1, 1]]);
     }
 
     #[test]

@@ -32,6 +32,31 @@ pub struct NetworkConfig {
     /// ([`crate::init`]); without it weights are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// `edge`: an embedding for each place of the picture, so that the score says where it is not normal. Without this
+    /// table the whole image has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchConfig>,
+}
+
+/// `[network.patch]`: which places have an embedding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PatchConfig {
+    /// Pixels of the input from one place to the next: 2, 4, 8, 16, 32 or 64, one stage for each halving.
+    pub stride: u32,
+    /// Side of the square of the input that an embedding sees at least, pixels, up to 1024.
+    pub receptive_field: u32,
+    /// Places of each training image that have a row of the memory bank while training, drawn once; at most all. The bank
+    /// for scoring is made of all places.
+    pub bank_places: usize,
+    /// The image's score is the mean of so many places' scores, the highest; at most all. May change after training.
+    pub top: u32,
+}
+
+impl Default for PatchConfig {
+    fn default() -> PatchConfig {
+        PatchConfig { stride: 8, receptive_field: 48, bank_places: 16, top: 5 }
+    }
 }
 
 /// Which stem a `resnet18` has.
@@ -80,15 +105,24 @@ impl Default for NetworkConfig {
             widths: Vec::new(),
             stem: StemChoice::Auto,
             init: None,
+            patch: None,
         }
     }
 }
 
 impl NetworkConfig {
+    /// Of an image's places, how many make its score; 1 for whole images.
+    pub fn top(&self) -> usize {
+        self.patch.as_ref().map_or(1, |p| p.top as usize)
+    }
+
     /// Says what is wrong with the numbers, if anything is; `side` is the input's, pixels.
     pub fn check(&self, side: u32) -> Result<(), String> {
         if !(2..=4096).contains(&self.embedding_dim) {
             return Err(format!("network.embedding_dim = {}: has to be from 2 to 4096", self.embedding_dim));
+        }
+        if let Some(patch) = &self.patch {
+            patch.check(self, side)?;
         }
         let widths = self.widths();
         if !(2..=10).contains(&widths.len()) || widths.iter().any(|w| !(1..=4096).contains(w)) {
@@ -117,7 +151,7 @@ impl NetworkConfig {
             ));
         }
         let cells = i64::from(side >> halvings).pow(2);
-        if self.kind == NetworkKind::Edge && self.embedding_dim % cells != 0 {
+        if self.kind == NetworkKind::Edge && self.patch.is_none() && self.embedding_dim % cells != 0 {
             return Err(format!(
                 "network.embedding_dim = {}: `edge` spreads it over the {cells} places of its last map, so it has to be a \
                  multiple of {cells}; change it, input.size or network.widths",
@@ -127,10 +161,22 @@ impl NetworkConfig {
         Ok(())
     }
 
+    /// Rows and columns of the places that have an embedding each, for an input of this side; none for whole images.
+    pub fn grid(&self, side: u32) -> Option<[usize; 2]> {
+        self.patch.as_ref().map(|patch| [(side / patch.stride) as usize; 2])
+    }
+
     fn widths(&self) -> Vec<i64> {
         match (self.widths.is_empty(), self.kind) {
             (false, _) => self.widths.clone(),
-            (true, NetworkKind::Edge) => edge::WIDTHS.to_vec(),
+            (true, NetworkKind::Edge) => {
+                let stages = self.patch.as_ref().map_or(edge::WIDTHS.len(), PatchConfig::stages);
+                edge::WIDTHS
+                    .into_iter()
+                    .chain(std::iter::repeat(edge::WIDTHS[edge::WIDTHS.len() - 1]))
+                    .take(stages)
+                    .collect()
+            }
             (true, NetworkKind::Unet) => unet::WIDTHS.to_vec(),
             (true, NetworkKind::Resnet18) => resnet18::WIDTHS.to_vec(),
         }
@@ -156,12 +202,54 @@ impl NetworkConfig {
     }
 }
 
+impl PatchConfig {
+    /// Halvings from the input to the places.
+    fn stages(&self) -> usize {
+        self.stride.ilog2() as usize
+    }
+
+    /// Says what is wrong with the numbers for this network and input side, if anything is.
+    fn check(&self, network: &NetworkConfig, side: u32) -> Result<(), String> {
+        if network.kind != NetworkKind::Edge {
+            return Err(format!(
+                "network.patch: `{}` gives one embedding an image; remove the table, or set network.kind = \"edge\"",
+                network.kind.name()
+            ));
+        }
+        if !(2..=64).contains(&self.stride) || !self.stride.is_power_of_two() {
+            return Err(format!("network.patch.stride = {}: has to be 2, 4, 8, 16, 32 or 64", self.stride));
+        }
+        if !network.widths.is_empty() && network.widths.len() != self.stages() {
+            return Err(format!(
+                "network.widths = {:?}: network.patch.stride = {} takes {} stages, so it has to be {1} numbers; or leave \
+                 it out",
+                network.widths,
+                self.stride,
+                self.stages()
+            ));
+        }
+        if !(1..=1024).contains(&self.receptive_field) {
+            return Err(format!("network.patch.receptive_field = {}: has to be from 1 to 1024", self.receptive_field));
+        }
+        let places = u64::from(side / self.stride).pow(2);
+        for (key, value) in [("bank_places", self.bank_places as u64), ("top", u64::from(self.top))] {
+            if !(1..=places).contains(&value) {
+                return Err(format!(
+                    "network.patch.{key} = {value}: has to be from 1 to the {places} places of an image"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Encoder and decoder over one variable store.
 #[derive(Debug)]
 pub struct Autoencoder {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     input: InputSpec,
+    places: Option<[usize; 2]>,
 }
 
 impl Autoencoder {
@@ -170,34 +258,48 @@ impl Autoencoder {
     pub fn new(root: &nn::Path, config: &NetworkConfig, input: &InputSpec) -> Autoencoder {
         let (side, channels) = (i64::from(input.width), i64::from(input.channels));
         let (widths, dim) = (config.widths(), config.embedding_dim);
-        let (encoder, decoder) = match config.kind {
-            NetworkKind::Edge => edge::layers(root, &widths, dim, side, channels),
-            NetworkKind::Unet => unet::layers(root, &widths, dim, side, channels),
-            NetworkKind::Resnet18 => resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels),
+        let (encoder, decoder) = match (config.kind, &config.patch) {
+            (NetworkKind::Edge, Some(patch)) => edge::patch_layers(root, &widths, dim, patch.receptive_field, channels),
+            (NetworkKind::Edge, None) => edge::layers(root, &widths, dim, side, channels),
+            (NetworkKind::Unet, _) => unet::layers(root, &widths, dim, side, channels),
+            (NetworkKind::Resnet18, _) => {
+                resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels)
+            }
         };
-        Autoencoder { encoder, decoder, input: input.clone() }
+        let places = config.grid(input.width);
+        Autoencoder { encoder, decoder, input: input.clone(), places }
     }
 
-    /// Unit embeddings \[b, d\] of images \[b, channels, height, width\] in -1..=1. `train` uses the batch's statistics
-    /// in batch norm and updates the running ones.
+    /// Unit embeddings \[b, d, rows, columns\] of images \[b, channels, height, width\] in -1..=1, one a place; whole
+    /// images have one place. `train` uses the batch's statistics in batch norm and updates the running ones.
     pub fn encode(&self, images: &Tensor, train: bool) -> Tensor {
         // Training may run the layers in bf16, too coarse for the angles between embeddings.
-        let features = layer::chain(&self.encoder, images, train).flatten(1, -1).to_kind(Kind::Float);
+        let map = layer::chain(&self.encoder, images, train).to_kind(Kind::Float);
+        let features = match self.places {
+            Some(_) => map,
+            None => map.flatten(1, -1).unsqueeze(-1).unsqueeze(-1),
+        };
         let norm = features.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
         features / norm
     }
 
-    /// Reconstructions \[b, channels, height, width\] in -1..=1 of embeddings \[b, d\].
+    /// Reconstructions \[b, channels, height, width\] in -1..=1 of embeddings \[b, d, rows, columns\].
     pub fn decode(&self, z: &Tensor, train: bool) -> Tensor {
-        layer::chain(&self.decoder, &z.unsqueeze(-1).unsqueeze(-1), train)
+        layer::chain(&self.decoder, z, train)
+    }
+
+    /// Rows and columns of the places that have an embedding each; none for whole images.
+    pub fn places(&self) -> Option<[usize; 2]> {
+        self.places
     }
 
     /// The encoder as inference sees it, batch norm folded in.
     pub fn fold(&self) -> Result<FoldedNet, tch::TchError> {
         let fold = |layers: &[Layer]| layers.iter().map(Layer::fold).collect::<Result<Vec<_>, _>>();
-        let (layers, readout) = match &self.encoder[..] {
-            [layers @ .., Layer::Mean, linear] => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
-            layers => (fold(layers)?, Readout::Flatten),
+        let (layers, readout) = match (&self.encoder[..], self.places) {
+            (layers, Some([rows, columns])) => (fold(layers)?, Readout::Places { rows, columns }),
+            ([layers @ .., Layer::Mean, linear], None) => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
+            (layers, None) => (fold(layers)?, Readout::Flatten),
         };
         Ok(FoldedNet { input: self.input.clone(), layers, readout })
     }
@@ -214,6 +316,18 @@ pub fn to_images(values: &[f32], spec: &InputSpec, device: tch::Device) -> Tenso
 pub fn to_tensor(rows: &Array2<f32>) -> Tensor {
     let flat: Vec<f32> = rows.iter().copied().collect();
     Tensor::from_slice(&flat).view([rows.nrows() as i64, rows.ncols() as i64])
+}
+
+/// Embeddings \[b, d, rows, columns\] as vectors \[b x rows x columns, d\], image by image, row by row.
+pub fn to_rows(z: &Tensor) -> Tensor {
+    z.permute([0, 2, 3, 1]).flatten(0, 2)
+}
+
+/// A tensor \[n, d\] as an array; [`to_tensor`]'s inverse.
+pub fn to_array(rows: &Tensor) -> Result<Array2<f32>, tch::TchError> {
+    let (n, d) = rows.size2()?;
+    let shaped = Array2::from_shape_vec((n as usize, d as usize), to_floats(rows)?);
+    shaped.map_err(|e| tch::TchError::Shape(e.to_string()))
 }
 
 /// A tensor's values on the host, row by row.
@@ -252,13 +366,59 @@ mod tests {
             let (_store, net, _) = built(kind, side, widths);
             let side = i64::from(side);
             let z = net.encode(&Tensor::rand([5, 3, side, side], (Kind::Float, Device::Cpu)), true);
-            assert_eq!(z.size(), [5, 32]);
+            assert_eq!(z.size(), [5, 32, 1, 1]);
             let norms = to_floats(&z.norm_scalaropt_dim(2, [1], false)).unwrap();
             assert!(norms.iter().all(|n| (n - 1.0).abs() < 1e-5), "{norms:?}");
             let x = net.decode(&z, true);
             assert_eq!(x.size(), [5, 3, side, side]);
             assert!(x.abs().max().double_value(&[]) <= 1.0);
         }
+    }
+
+    #[test]
+    fn with_patches_every_place_has_an_embedding_and_sees_what_was_asked_for() {
+        let patch = PatchConfig { stride: 8, receptive_field: 40, ..PatchConfig::default() };
+        let config = NetworkConfig { embedding_dim: 24, patch: Some(patch), ..NetworkConfig::default() };
+        config.check(64).unwrap();
+        let input = InputSpec { width: 64, height: 64, channels: 1 };
+        let store = nn::VarStore::new(Device::Cpu);
+        let net = Autoencoder::new(&store.root(), &config, &input);
+        let images = Tensor::rand([3, 1, 64, 64], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+        let z = net.encode(&images, true);
+        assert_eq!((z.size(), net.decode(&z, true).size()), (vec![3, 24, 8, 8], vec![3, 1, 64, 64]));
+        let z = to_rows(&net.encode(&images, false));
+        let folded = net.fold().unwrap();
+        let found = folded.encode(&to_floats(&images).unwrap(), 3).unwrap();
+        assert_eq!(found.dim(), (3 * 64, 24));
+        let expected = to_floats(&z).unwrap();
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+        // What lies outside a place's field does not change its embedding, what lies inside does.
+        let field = folded.receptive_field() as i64;
+        assert!((40..=56).contains(&field), "{field}");
+        let changed = images.copy();
+        let _ = changed.narrow(3, 36 + field / 2 + 1, 64 - (36 + field / 2 + 1)).fill_(0.9);
+        let moved = (to_rows(&net.encode(&changed, false)) - &z).abs().view([3, 8, 8, 24]).amax([0, 3], false);
+        assert_eq!(moved.narrow(1, 0, 4).max().double_value(&[]), 0.0);
+        assert!(moved.narrow(1, 6, 2).min().double_value(&[]) > 1e-4);
+    }
+
+    #[test]
+    fn patches_that_do_not_fit_are_refused() {
+        let with = |patch: PatchConfig| NetworkConfig { patch: Some(patch), ..NetworkConfig::default() };
+        for (patch, key) in [
+            (PatchConfig { stride: 12, ..Default::default() }, "stride = 12"),
+            (PatchConfig { stride: 0, ..Default::default() }, "stride = 0"),
+            (PatchConfig { receptive_field: 0, ..Default::default() }, "receptive_field = 0"),
+            (PatchConfig { bank_places: 65, ..Default::default() }, "bank_places = 65"),
+            (PatchConfig { top: 0, ..Default::default() }, "top = 0"),
+        ] {
+            let error = with(patch).check(64).unwrap_err();
+            assert!(error.contains("network.patch.") && error.contains(key), "{error}");
+        }
+        let unet = NetworkConfig { kind: NetworkKind::Unet, ..with(PatchConfig::default()) };
+        assert!(unet.check(64).unwrap_err().contains("one embedding an image"));
+        let widths = NetworkConfig { widths: vec![8, 8], ..with(PatchConfig::default()) };
+        assert!(widths.check(64).unwrap_err().contains("takes 3 stages"));
     }
 
     #[test]
@@ -306,7 +466,7 @@ mod tests {
             let images = Tensor::rand([6, 3, i64::from(side), i64::from(side)], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
             // Statistics that are not those of the beginning.
             let _ = net.encode(&images, true);
-            let expected = to_floats(&net.encode(&images, false)).unwrap();
+            let expected = to_floats(&to_rows(&net.encode(&images, false))).unwrap();
             let found = net.fold().unwrap().encode(&to_floats(&images).unwrap(), 6).unwrap();
             assert_eq!(found.dim(), (6, expected.len() / 6), "{input:?}");
             assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{kind:?} {side}");

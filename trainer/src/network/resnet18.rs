@@ -30,8 +30,8 @@ impl Stem {
 }
 
 /// The stem, the stages, the mean over all places, and a linear layer (a 1 x 1 convolution) to the embedding. Embeddings are
-/// normalised over the batch without scale or shift, as `edge` does it: then they cannot all be one vector, which is what
-/// pictures that are much alike would otherwise come to. The decoder mirrors the stages with up-sampling.
+/// normalised over the batch without scale or shift, much as `edge` does it: then they cannot all be one vector, which is
+/// what pictures that are alike would otherwise come to. The decoder mirrors the stages with up-sampling.
 pub(super) fn layers(
     root: &nn::Path,
     stem: Stem,
@@ -59,7 +59,7 @@ pub(super) fn layers(
         }
     }
     encoder.push(Layer::Mean);
-    encoder.push(Layer::conv(&path, "embed", Shape::same(inputs, dim, 1, 1)));
+    encoder.push(Layer::conv_plain_norm(&path, "embed", Shape::same(inputs, dim, 1, 1)));
     (encoder, decoder(&(root / "decoder"), stem, widths, dim, side, channels))
 }
 

@@ -57,8 +57,8 @@ impl Chain {
         self.constant(name, dims, INT32, values.into_iter().flat_map(i32::to_le_bytes).collect());
     }
 
-    /// Scales the newest value, \[1, d\], to unit length, calls it `embedding` and gives the file's bytes.
-    pub(crate) fn finish(mut self, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
+    /// Scales the newest value, \[vectors, d\], to vectors of unit length, calls it `embedding` and gives the file's bytes.
+    pub(crate) fn finish(mut self, vectors: usize, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
         let flat = self.value.clone();
         self.node("length", "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
         self.floats("min_norm", &[], [min_norm]);
@@ -68,7 +68,7 @@ impl Chain {
         if let Some(last) = self.graph.node.last_mut() {
             last.output = vec!["embedding".into()];
         }
-        self.graph.output.push(value_info("embedding", &[1, embedding_dim as i64]));
+        self.graph.output.push(value_info("embedding", &[vectors as i64, embedding_dim as i64]));
         let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         let property = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
         ModelProto {

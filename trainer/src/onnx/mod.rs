@@ -1,5 +1,5 @@
 //! Writes the encoder as ONNX, in f32 and in int8: one input `image`, f32 \[1, channels, height, width\], one output
-//! `embedding`, f32 \[1, d\], a unit vector.
+//! `embedding`, f32 \[P, d\], a unit vector for the image (P = 1) or for each of its places.
 
 mod graph;
 mod proto;
@@ -14,7 +14,7 @@ pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
     float_layers(&mut chain, &net.layers);
     read_out(&mut chain, &net.readout);
-    chain.finish(net.embedding_dim(), MIN_NORM)
+    chain.finish(net.readout.vectors(), net.embedding_dim(), MIN_NORM)
 }
 
 /// The int8 form: the image is quantized once, then QLinearConv with symmetric int8 values and scalar zero points of 0,
@@ -29,7 +29,7 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     let scale = integer_layers(&mut chain, &net.layers, scale);
     chain.node("dequantize", "DequantizeLinear", &[&scale, "zero"], vec![]);
     read_out(&mut chain, &net.readout);
-    chain.finish(net.embedding_dim, MIN_NORM)
+    chain.finish(net.readout.vectors(), net.embedding_dim, MIN_NORM)
 }
 
 fn float_layers(chain: &mut Chain, layers: &[FoldedLayer]) {
@@ -131,7 +131,12 @@ fn read_out(chain: &mut Chain, readout: &Readout) {
         chain.node("mean", "GlobalAveragePool", &[], vec![]);
         convolution(chain, linear);
     }
-    chain.node("flatten", "Flatten", &[], vec![int("axis", 1)]);
+    let mut batch_axes = 1;
+    if let Readout::Places { .. } = readout {
+        chain.node("places", "Transpose", &[], vec![ints("perm", &[0, 2, 3, 1])]);
+        batch_axes = 3;
+    }
+    chain.node("flatten", "Flatten", &[], vec![int("axis", batch_axes)]);
 }
 
 fn max_pool(chain: &mut Chain, pool: &MaxPool) {

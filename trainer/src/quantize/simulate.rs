@@ -16,13 +16,13 @@ impl QuantizedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
         let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
-        let mut rows = Vec::with_capacity(n * self.embedding_dim);
+        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let x = run(&layers, quantize_linear(&x?, self.input_scale)?)?;
             let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
             push_rows(&unit_rows(&readout.run(&dequantized)?)?, &mut rows)?;
         }
-        matrix(rows, n, self.embedding_dim)
+        matrix(rows, n * self.readout.vectors(), self.embedding_dim)
     }
 }
 

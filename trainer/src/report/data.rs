@@ -25,6 +25,8 @@ pub struct ReportData {
     pub epochs: Vec<EpochRow>,
     /// One row a round of phase 2, in order.
     pub rounds: Vec<RoundRow>,
+    /// One row a round with phase 1 as round 0, in order: what was measured at its end.
+    pub probes: Vec<ProbeRow>,
     /// The threshold of [`form`](ReportData::form), where there is one.
     pub threshold: Option<Threshold>,
     /// Scores of validation and test images.
@@ -114,6 +116,19 @@ pub struct RoundRow {
     pub neighbour_similarity_mean: Option<f32>,
 }
 
+/// What was measured without labels at the end of a round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeRow {
+    /// Round, from 0.
+    pub round: usize,
+    /// Effective rank of the training images' embeddings.
+    pub effective_rank: f32,
+    /// AUROC of made-up anomalies against validation images.
+    pub made_up_auroc: f32,
+    /// Whether the round's weights are among those the run ended with.
+    pub kept: bool,
+}
+
 /// Where an image was set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
@@ -147,7 +162,9 @@ pub struct Card {
     pub score: f32,
     /// The image.
     pub image: Vec<u8>,
-    /// The most similar prototype's training image.
+    /// The image with what is not normal coloured, where the model says it.
+    pub heat: Option<Vec<u8>>,
+    /// The most similar prototype's training image, or the part of it that the prototype stands for.
     pub prototype: Vec<u8>,
     /// Its name.
     pub prototype_name: String,

@@ -15,8 +15,8 @@ mod summary;
 mod training;
 
 pub use data::{
-    Card, Counts, ENTROPY_QUANTILES, EpochRow, Group, Phase, Point, Projection, ReportData, RoundRow, ScoredImage,
-    Split,
+    Card, Counts, ENTROPY_QUANTILES, EpochRow, Group, Phase, Point, ProbeRow, Projection, ReportData, RoundRow,
+    ScoredImage, Split,
 };
 
 use figures::Figures;

@@ -20,13 +20,19 @@ pub(super) fn cards(data: &ReportData) -> Option<Markup> {
         ("Most anomalous", format!("The highest scores among the {which} images; false alarms are framed."), highest),
         ("Most normal", format!("The lowest scores among the {which} images; misses are framed."), lowest),
     ];
+    let explained = if groups.iter().flat_map(|(_, _, cards)| cards).any(|c| c.heat.is_some()) {
+        " The image, where it is not normal, the part of a training image that is nearest to the worst place, and the \
+         reconstruction."
+    } else {
+        " Left the image, then the nearest prototype, then the reconstruction."
+    };
     let threshold = data.finite_threshold().map(|t| t.value);
     (groups.iter().any(|(_, _, cards)| !cards.is_empty())).then(|| {
         html! {
             @for (title, about, cards) in groups.iter().filter(|(_, _, cards)| !cards.is_empty()) {
                 div class="group" {
                     h3 { (title) }
-                    p { (about) " Left the image, then the nearest prototype, then the reconstruction." }
+                    p { (about) (explained) }
                 }
                 div class="cards" { @for c in cards { (card(c, threshold)) } }
             }
@@ -45,8 +51,9 @@ fn card(card: &Card, threshold: Option<f32>) -> Markup {
     };
     html! {
         article class={ "card " (class) } {
-            div class="pictures" {
+            div class={ "pictures" @if card.heat.is_some() { " four" } } {
                 (picture(&card.image, "image", &card.name))
+                @if let Some(heat) = &card.heat { (picture(heat, "heat", &card.name)) }
                 (picture(&card.prototype, "prototype", &card.prototype_name))
                 (picture(&card.reconstruction, "reconstruction", &format!("reconstruction of {}", card.name)))
             }

@@ -1,7 +1,7 @@
 //! How the training went: losses by epoch, entropy and neighbourhoods by round.
 
 use super::charts::{Axis, Plot, figure};
-use super::data::{EpochRow, Phase, ReportData, RoundRow};
+use super::data::{EpochRow, Phase, ProbeRow, ReportData, RoundRow};
 use super::format::{count, fixed};
 use maud::{Markup, html};
 
@@ -74,6 +74,21 @@ const CURVES: [Curve; 6] = [
     },
 ];
 
+/// What is drawn of the probes: title, what to look for, unit and value.
+type Probed = (&'static str, &'static str, &'static str, fn(&ProbeRow) -> f32);
+
+const PROBES: [Probed; 2] = [
+    (
+        "Effective rank",
+        "Directions in which normal images vary: low where little tells them apart. It decides where train.keep is \"best\".",
+        "directions",
+        |r| r.effective_rank,
+    ),
+    ("Made-up anomalies", "How well pasted patches are told from normal images. It decides nothing.", "AUROC", |r| {
+        r.made_up_auroc
+    }),
+];
+
 pub(super) fn section(data: &ReportData) -> Option<Markup> {
     if data.epochs.is_empty() && data.rounds.is_empty() {
         return None;
@@ -94,6 +109,15 @@ pub(super) fn section(data: &ReportData) -> Option<Markup> {
                 p { "Measured on the memory bank when a round begins." }
             }
             div class="small" { (entropy(data)) (prototypical(&data.rounds, data.counts.training)) (similarity(&data.rounds)) }
+        }
+        @if !data.probes.is_empty() {
+            div class="group" {
+                h3 { "Choice of weights" }
+                p { "Measured at the end of each round, phase 1 being round 0, without labels. Upright lines: the rounds whose weights were kept." }
+            }
+            div class="small" {
+                @for (title, look_for, unit, value) in PROBES { (probe(&data.probes, title, look_for, unit, value)) }
+            }
         }
     })
 }
@@ -138,6 +162,18 @@ fn boundaries(plot: &mut Plot, epochs: &[EpochRow]) {
         }
         plot.vertical("round", at, &label);
     }
+}
+
+fn probe(probes: &[ProbeRow], title: &str, look_for: &str, unit: &str, value: fn(&ProbeRow) -> f32) -> Markup {
+    let points: Vec<(f64, f64)> = probes.iter().map(|r| (r.round as f64, f64::from(value(r)))).collect();
+    let (first, last) = (probes.first().map_or(0, |r| r.round), probes.last().map_or(0, |r| r.round));
+    let y = Axis::around(unit, points.iter().map(|p| p.1));
+    let mut plot = Plot::new(360.0, 230.0, Axis::counted("round", first, last), y);
+    plot.line("accent", points);
+    for row in probes.iter().filter(|r| r.kept) {
+        plot.vertical("round", row.round as f64, "kept");
+    }
+    figure(title, look_for, &[], &plot.svg(&format!("{title} by round")))
 }
 
 fn rounds_axis(rounds: &[RoundRow]) -> Axis {

@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test edge-test lint fuzz doc
+.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -36,6 +36,12 @@ test: setup ## builds everything and runs all tests
 	python3 -m unittest discover scripts
 	cargo build $(CARGO_FLAGS) --workspace
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+
+reference: setup ## follows the trainer with the PyTorch reference, step by step
+	@scripts/reference.sh agreement
+
+bench-train: setup ## times training beside the PyTorch reference; PICTURES=<folder>, FLAGS="--network unet --size 256"
+	@PICTURES="$(PICTURES)" scripts/reference.sh speed $(FLAGS)
 
 edge-test: ## builds and tests what runs on a device, with no libtorch
 	@scripts/setup.sh packages

@@ -1,6 +1,6 @@
 """The trainer's speed beside the reference's: same pictures, recipe, threads and precision, in turn, in one run.
 
-    bench.py TRAINER PICTURES [--rounds 5] [--seconds 10] [-- flags of `salad-trainer bench`]
+    bench.py TRAINER PICTURES [--rounds 3] [--seconds 10] [-- flags of `salad-trainer bench`]
 
 Both load for themselves. The reference decodes its files anew each epoch in DataLoader workers, as PyTorch programs do; the
 trainer decodes once and keeps the frames, as is its design. A second line has the reference keep its decoded pictures too.
@@ -42,10 +42,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("trainer", type=Path)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    parser.add_argument("flags", nargs="*", help="of `salad-trainer bench`, after --")
-    a = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    flags = sys.argv[end + 1 :]
+    a = parser.parse_args(sys.argv[1:end])
     speeds, cpu = {}, {}
 
     def note(name, found):
@@ -55,14 +56,14 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".json") as report:
         for number in range(a.rounds):
             bench = [a.trainer, "bench", a.pictures, "--set", "data.validation_share=0.01", "--set", "data.layout=images"]
-            found = run([*bench, "--seconds", str(3 * a.seconds), "--json", *a.flags], SETTINGS)
+            found = run([*bench, "--seconds", str(3 * a.seconds), "--json", *flags], SETTINGS)
             note("trainer", found)
             report.seek(0)
             report.truncate()
             json.dump(found, report)
             report.flush()
-            for name, (flags, settings) in PEERS.items():
-                peer = [sys.executable, HERE / "speed.py", report.name, a.pictures, "--seconds", str(a.seconds), *flags]
+            for name, (choice, settings) in PEERS.items():
+                peer = [sys.executable, HERE / "speed.py", report.name, a.pictures, "--seconds", str(a.seconds), *choice]
                 note(name, run(peer, settings))
             print(f"bench: round {number + 1} of {a.rounds}", file=sys.stderr)
     c = found["config"]

@@ -5,6 +5,7 @@ use crate::choice::Keep;
 use crate::condense::Condense;
 use crate::dataset::DataConfig;
 use crate::losses::Reconstruction;
+use crate::neighbours::{Curriculum, Selection};
 use crate::network::{NetworkConfig, NetworkKind};
 use crate::places::Places;
 use crate::precision::Precision;
@@ -92,6 +93,8 @@ pub struct TrainConfig {
     pub round_epochs: u32,
     /// Share of the images that becomes prototypical with each round, above 0 to 1; there are 1 / rate rounds.
     pub rate: f64,
+    /// Which images become prototypical first: `entropy`, or `random` for comparison.
+    pub selection: Selection,
     /// Neighbours k of a neighbourhood, 1 to 1000.
     pub neighbours: i64,
     /// Temperature tau, 0.001 to 10.
@@ -219,6 +222,7 @@ impl Default for TrainConfig {
             phase1_epochs: 10,
             round_epochs: 4,
             rate: 0.2,
+            selection: Selection::Entropy,
             neighbours: 5,
             tau: 0.1,
             bank_rate: 0.5,
@@ -301,6 +305,12 @@ impl Config {
     /// The network's input.
     pub fn input_spec(&self) -> InputSpec {
         InputSpec { width: self.input.size, height: self.input.size, channels: self.input.channels }
+    }
+
+    /// How rounds discover prototypical images.
+    pub fn curriculum(&self) -> Curriculum {
+        let t = &self.train;
+        Curriculum { rate: t.rate, neighbours: t.neighbours, tau: t.tau, selection: t.selection, seed: self.seed }
     }
 
     /// The epochs of the run.

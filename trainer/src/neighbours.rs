@@ -1,10 +1,39 @@
 //! The entropy curriculum: which images become prototypical in a round, and what their neighbourhoods are
 //! (METHOD "Prototypical selection").
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 /// Rows of the bank handled at a time: a block's similarities to 100,000 rows take 200 MB.
 const BLOCK_ROWS: i64 = 512;
+
+/// `train.selection`: which images become prototypical first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// Those of lowest entropy: the method's curriculum.
+    Entropy,
+    /// In an order drawn once from the seed: for measuring what the curriculum brings.
+    Random,
+}
+
+/// How rounds discover.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Curriculum {
+    /// Share of the images that becomes prototypical with each round, above 0, up to 1.
+    pub rate: f64,
+    /// Other images in a neighbourhood, k.
+    pub neighbours: i64,
+    /// Temperature of the entropies.
+    pub tau: f64,
+    /// Which images come first.
+    pub selection: Selection,
+    /// What [`Selection::Random`] draws from.
+    pub seed: u64,
+}
 
 /// A round's prototypical images and neighbourhoods, kept for the whole round.
 #[derive(Debug)]
@@ -64,15 +93,19 @@ pub fn prototypical_count(n: usize, round: u32, rate: f64) -> usize {
 
 impl Neighbourhoods {
     /// Discovers the prototypical images and neighbourhoods of `round` from the bank \[n, d\], n >= 2.
-    pub fn discover(bank: &Tensor, round: u32, rate: f64, k: i64, tau: f64) -> (Neighbourhoods, NeighbourStats) {
+    pub fn discover(bank: &Tensor, round: u32, curriculum: &Curriculum) -> (Neighbourhoods, NeighbourStats) {
         no_grad(|| {
             let n = bank.size()[0];
-            let entropy = entropies(bank, tau);
-            let count = prototypical_count(n as usize, round, rate);
-            let (sorted, order) = entropy.sort_stable(true, 0, false);
+            let entropy = entropies(bank, curriculum.tau);
+            let count = prototypical_count(n as usize, round, curriculum.rate);
+            let (sorted, by_entropy) = entropy.sort_stable(true, 0, false);
+            let order = match curriculum.selection {
+                Selection::Entropy => by_entropy,
+                Selection::Random => drawn_order(n, curriculum.seed).to_device(bank.device()),
+            };
             let chosen = order.narrow(0, 0, count as i64);
             let prototypical = Tensor::zeros([n], (Kind::Float, bank.device())).index_fill(0, &chosen, 1.0);
-            let (others, similarities) = nearest_others(bank, k);
+            let (others, similarities) = nearest_others(bank, curriculum.neighbours);
             let own = Tensor::arange(n, (Kind::Int64, bank.device())).unsqueeze(1);
             let quantile = |q: f64| sorted.double_value(&[(q * (n - 1) as f64).round() as i64]);
             let stats = NeighbourStats {
@@ -88,6 +121,13 @@ impl Neighbourhoods {
             (Neighbourhoods { prototypical, members: Tensor::cat(&[others, own], 1) }, stats)
         })
     }
+}
+
+/// 0 to n - 1 in an order that the seed decides, the same in every round.
+fn drawn_order(n: i64, seed: u64) -> Tensor {
+    let mut order: Vec<i64> = (0..n).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    Tensor::from_slice(&order)
 }
 
 /// Blocks of rows, each with the number of its first.
@@ -106,6 +146,21 @@ mod tests {
         assert_eq!(prototypical_count(60, 3, 0.2), 36);
         assert_eq!(prototypical_count(40, 6, 0.15), 36);
         assert_eq!(prototypical_count(7, 4, 0.3), 7);
+    }
+
+    #[test]
+    fn a_drawn_selection_only_grows_and_is_not_the_entropys() {
+        tch::manual_seed(5);
+        let rows = Tensor::randn([40, 6], (Kind::Float, tch::Device::Cpu));
+        let bank = &rows / rows.norm_scalaropt_dim(2, [1], true);
+        let chosen = |selection, round| {
+            let curriculum = Curriculum { rate: 0.25, neighbours: 3, tau: 0.1, selection, seed: 7 };
+            Vec::<f32>::try_from(Neighbourhoods::discover(&bank, round, &curriculum).0.prototypical).unwrap()
+        };
+        let [first, second] = [1, 2].map(|round| chosen(Selection::Random, round));
+        assert_eq!([first.iter().sum::<f32>(), second.iter().sum()], [10.0, 20.0]);
+        assert!(first.iter().zip(&second).all(|(a, b)| a <= b));
+        assert_ne!(first, chosen(Selection::Entropy, 1));
     }
 
     #[test]

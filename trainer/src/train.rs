@@ -158,8 +158,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         let began = Instant::now();
         let stage = schedule.stage(epoch);
         if stage.begins && stage.round > 0 {
-            let t = &config.train;
-            let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, t.rate, t.neighbours, t.tau);
+            let (found, stats) = Neighbourhoods::discover(bank.rows(), stage.round, &config.curriculum());
             neighbourhoods = Some(found);
             let row = RoundRow::new(stage.round, &stats);
             monitor.round(&row)?;

@@ -79,8 +79,7 @@ impl Trial {
 
     /// The neighbourhoods that a round would have if it began now.
     pub fn neighbourhoods(&self, round: u32) -> Neighbourhoods {
-        let t = &self.config.train;
-        Neighbourhoods::discover(self.bank.rows(), round, t.rate, t.neighbours, t.tau).0
+        Neighbourhoods::discover(self.bank.rows(), round, &self.config.curriculum()).0
     }
 
     /// One step at the full learning rate, as [`Learner::step`] makes it, with a batch on the device.

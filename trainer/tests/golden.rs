@@ -8,7 +8,7 @@ use salad_shared::bank::FloatBank;
 use salad_shared::score::{ScoreKind, ScoreSpec};
 use salad_trainer::losses::{BatchTargets, contrastive};
 use salad_trainer::memory_bank::MemoryBank;
-use salad_trainer::neighbours::{Neighbourhoods, entropies};
+use salad_trainer::neighbours::{Curriculum, Neighbourhoods, Selection, entropies};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -96,14 +96,17 @@ fn golden_entropies() {
     }
 }
 
+fn curriculum(g: &Golden) -> Curriculum {
+    let neighbours = g.number("k") as i64;
+    Curriculum { rate: g.number("rate"), neighbours, tau: g.number("tau"), selection: Selection::Entropy, seed: 0 }
+}
+
 #[test]
 fn golden_selection_and_neighbours() {
     for g in goldens() {
         for (round, expected) in g.json["rounds"].as_object().unwrap() {
             let round: u32 = round.parse().unwrap();
-            let k = g.number("k") as i64;
-            let (found, stats) =
-                Neighbourhoods::discover(&g.tensor("bank"), round, g.number("rate"), k, g.number("tau"));
+            let (found, stats) = Neighbourhoods::discover(&g.tensor("bank"), round, &curriculum(&g));
             let flags = values(&found.prototypical);
             let chosen: Vec<i64> = (0..flags.len()).filter(|&i| flags[i] == 1.0).map(|i| i as i64).collect();
             assert_eq!(chosen, integers(&expected["prototypical"]), "{} round {round}", g.name);
@@ -111,7 +114,7 @@ fn golden_selection_and_neighbours() {
             if !chosen.is_empty() {
                 // The first to be chosen is the image of lowest entropy.
                 let first = entropies(&g.tensor("bank"), g.number("tau")).argmin(0, false).int64_value(&[]);
-                let members = found.members.get(first).narrow(0, 0, k);
+                let members = found.members.get(first).narrow(0, 0, g.number("k") as i64);
                 let members = Vec::<i64>::try_from(&members).unwrap();
                 assert_eq!(
                     members,
@@ -127,7 +130,7 @@ fn golden_selection_and_neighbours() {
 /// L_ss, L_agg and the gradient of their sum with respect to z at a round.
 fn losses_at(g: &Golden, round: u32) -> (f64, f64, Tensor) {
     let bank = g.tensor("bank");
-    let (found, _) = Neighbourhoods::discover(&bank, round, g.number("rate"), g.number("k") as i64, g.number("tau"));
+    let (found, _) = Neighbourhoods::discover(&bank, round, &curriculum(g));
     let own = g.index();
     let targets = BatchTargets {
         prototypical: found.prototypical.index_select(0, &own),

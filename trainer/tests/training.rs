@@ -107,7 +107,7 @@ fn weights_to_begin_with_are_read_once_and_stay_on_record() {
     drop(turn);
     let encoder = other.variables().into_iter().filter_map(|(name, t)| {
         let name = name.strip_prefix("encoder.").filter(|n| !n.starts_with("embed"))?;
-        Some((name.to_owned(), t))
+        Some((name.to_owned(), t.contiguous()))
     });
     tch::Tensor::write_safetensors(&encoder.collect::<Vec<_>>(), &file).unwrap();
     config.network.init = Some(file.clone());

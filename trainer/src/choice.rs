@@ -240,7 +240,8 @@ fn retake_statistics(model: &Model, loader: &Loader) -> Result<(), TchError> {
         no_grad(|| {
             statistics.iter_mut().for_each(|s| _ = s.zero_());
             let batch = batch.to_device(model.store.device());
-            let _ = model.net.decode(&model.net.encode(&batch.images, true), true);
+            let z = model.net.encode(&batch.images, true);
+            let _ = model.net.decode(&z.narrow(0, 0, batch.normal()), true);
             sums.iter_mut().zip(&statistics).try_for_each(|(sum, s)| sum.f_add_(s).map(|_| ()))
         })?;
         batches += 1;

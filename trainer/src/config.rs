@@ -5,6 +5,7 @@ use crate::choice::Keep;
 use crate::condense::Condense;
 use crate::dataset::DataConfig;
 use crate::losses::Reconstruction;
+use crate::negatives::Negatives;
 use crate::neighbours::{Curriculum, Selection};
 use crate::network::{NetworkConfig, NetworkKind};
 use crate::places::Places;
@@ -103,6 +104,10 @@ pub struct TrainConfig {
     pub bank_rate: f64,
     /// How the bank starts.
     pub bank_start: BankStart,
+    /// Pictures that normal ones are told from, one an image and step: `none`, `pasted` or `turned`.
+    pub negatives: Negatives,
+    /// What they weigh together in the losses' denominators, 0.001 to 1000; 1 is as much as the whole bank.
+    pub w_negatives: f64,
     /// Weight of the reconstruction loss.
     pub w_rec: f64,
     /// Weight of the two contrastive losses.
@@ -227,6 +232,8 @@ impl Default for TrainConfig {
             tau: 0.1,
             bank_rate: 0.5,
             bank_start: BankStart::Random,
+            negatives: Negatives::None,
+            w_negatives: 1.0,
             w_rec: 1.0,
             w_con: 0.25,
             reconstruction: Reconstruction::L2,
@@ -431,6 +438,7 @@ impl TrainConfig {
         range("neighbours", self.neighbours as f64, 1.0, 1000.0)?;
         range("tau", self.tau, 0.001, 10.0)?;
         range("bank_rate", self.bank_rate, 1e-6, 1.0)?;
+        range("w_negatives", self.w_negatives, 0.001, 1000.0)?;
         range("w_rec", self.w_rec, 0.0, 1e6)?;
         range("w_con", self.w_con, 0.0, 1e6)?;
         range("learning_rate", self.learning_rate, 1e-9, 10.0)?;

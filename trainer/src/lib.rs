@@ -25,6 +25,7 @@ pub mod memory_bank;
 pub mod model;
 pub mod monitor;
 pub mod native;
+pub mod negatives;
 pub mod neighbours;
 pub mod network;
 pub mod onnx;

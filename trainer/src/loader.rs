@@ -2,9 +2,10 @@
 
 use crate::augment::{AugmentConfig, Augmenter};
 use crate::native;
+use crate::negatives::Negatives;
 use crate::places::Places;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use salad_shared::preprocess::{Frame, InputSpec};
 use std::collections::VecDeque;
@@ -45,7 +46,8 @@ pub struct Batch {
     /// The rows of the bank that the images own, image by image, \[rows\], int64: one an image, or one for each of its
     /// [`Places`].
     pub own: Tensor,
-    /// \[views * size, channels, height, width\], f32 in -1..=1, channels last.
+    /// \[views * size, channels, height, width\], f32 in -1..=1, channels last; with negatives \[(views + 1) * size, ...\],
+    /// one of each image at the end.
     pub images: Tensor,
     /// Where those rows' places are in the views, as [`Places::embeddings`] takes it; whole images need none.
     pub grid: Option<Tensor>,
@@ -56,6 +58,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Of `images`, how many are views of normal images; they come first.
+    pub fn normal(&self) -> i64 {
+        (self.views * self.size) as i64
+    }
+
     /// The batch with its tensors on `device`. The copy is begun and not waited for where the loader was made for that
     /// device.
     pub fn to_device(self, device: Device) -> Batch {
@@ -96,7 +103,8 @@ impl Loader {
             return Err(LoaderError::Size { position, width: frame.width(), height: frame.height() });
         }
         let places = Places::whole();
-        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, pin: None });
+        let negatives = Negatives::None;
+        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, negatives, pin: None });
         Ok(Loader { plan, threads })
     }
 
@@ -105,6 +113,14 @@ impl Loader {
         // Nobody else holds the plan before the first epoch.
         if let Some(plan) = Arc::get_mut(&mut self.plan) {
             plan.places = places;
+        }
+        self
+    }
+
+    /// The loader, its batches with these negatives.
+    pub fn with_negatives(mut self, negatives: Negatives) -> Loader {
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.negatives = negatives;
         }
         self
     }
@@ -148,6 +164,7 @@ struct Plan {
     batch_size: usize,
     seed: u64,
     places: Places,
+    negatives: Negatives,
     /// The device whose driver is to pin the batches.
     pin: Option<Device>,
 }
@@ -164,19 +181,26 @@ impl Plan {
 
     fn batch(&self, augmenter: &mut Augmenter, epoch: u64, indices: Vec<usize>) -> Batch {
         let (views, size) = (self.views, indices.len());
-        let places = (0..views).flat_map(|view| indices.iter().map(move |&index| (view, index)));
-        let shape = [views * size, self.input.height as usize, self.input.width as usize, self.input.channels as usize];
-        let mut to_view = Vec::with_capacity(views * size);
+        let all = if self.negatives == Negatives::None { views } else { views + 1 };
+        let wanted = (0..all).flat_map(|view| indices.iter().map(move |&index| (view, index)));
+        let shape = [all * size, self.input.height as usize, self.input.width as usize, self.input.channels as usize];
+        let mut grid = Vec::new();
         let images = native::filled(&shape.map(|n| n as i64), |values| {
-            for (out, (view, index)) in values.chunks_exact_mut(self.input.len()).zip(places) {
-                if let Some(frame) = self.frames.get(index) {
-                    let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
-                    to_view.push(augmenter.run(frame, &mut rng, out));
+            for (out, (view, index)) in values.chunks_exact_mut(self.input.len()).zip(wanted) {
+                let Some(frame) = self.frames.get(index) else { continue };
+                let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
+                let other = if view == views { self.frames.get(rng.random_range(0..self.frames.len())) } else { None };
+                let negative = other.and_then(|other| self.negatives.make(frame, other, &mut rng));
+                let frame = negative.as_ref().map_or(frame, |n| &n.frame);
+                let to_view = augmenter.run(frame, &mut rng, out);
+                match negative.and_then(|n| n.changed) {
+                    Some(changed) => self.places.draw(&changed, &to_view, &mut rng, &mut grid),
+                    None => self.places.locate(index, &to_view, &mut grid),
                 }
             }
         });
         let own = Tensor::from_slice(&self.places.own(&indices));
-        let grid = self.places.grid(indices.iter().copied().cycle().zip(to_view));
+        let grid = self.places.grid(&grid);
         let pinned = |t: Tensor| self.pin.map_or_else(|| t.shallow_clone(), |device| t.pin_memory(device));
         let images = pinned(images).permute([0, 3, 1, 2]);
         Batch { indices, own: pinned(own), images, grid: grid.map(pinned), views, size }

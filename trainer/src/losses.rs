@@ -35,6 +35,15 @@ pub struct BatchTargets {
     pub neighbourhood: Option<Tensor>,
 }
 
+/// Embeddings of a batch's [negatives](crate::negatives), beside the bank in the denominators.
+#[derive(Debug)]
+pub struct Crowd {
+    /// \[m, d\], unit length.
+    pub embeddings: Tensor,
+    /// What they weigh together, as a share of the bank's rows.
+    pub weight: f64,
+}
+
 /// The two contrastive losses.
 #[derive(Debug)]
 pub struct Contrastive {
@@ -47,14 +56,28 @@ pub struct Contrastive {
 /// L_ss and L_agg of embeddings `z` \[views, b, d\] against the bank \[n, d\] at temperature `tau`.
 ///
 /// With one view, p_ij is METHOD's. With several, the other views of image i join its row of the bank among the j of L_ss
-/// and, so that p stays a distribution, its denominator.
-pub fn contrastive(z: &Tensor, bank: &Tensor, targets: &BatchTargets, tau: f64) -> Contrastive {
+/// and, so that p stays a distribution, its denominator. Negatives s_1 .. s_m of weight w join every denominator:
+/// p_ij = exp(m_j . z_i / tau) / (sum_k exp(m_k . z_i / tau) + w n / m sum_l exp(s_l . z_i / tau)).
+pub fn contrastive(
+    z: &Tensor,
+    bank: &Tensor,
+    targets: &BatchTargets,
+    negatives: Option<&Crowd>,
+    tau: f64,
+) -> Contrastive {
     let (views, batch, dim) = match z.size()[..] {
         [v, b, d] => (v, b, d),
         _ => unreachable!("embeddings are [views, b, d]"),
     };
     let logits = (z.view([views * batch, dim]).matmul(&bank.tr()) / tau).view([views, batch, -1]);
-    let log_total = logits.logsumexp([2], false); // [views, b]
+    let log_total = match negatives {
+        None => logits.logsumexp([2], false), // [views, b]
+        Some(Crowd { embeddings, weight }) => {
+            let share = weight * bank.size()[0] as f64 / embeddings.size()[0] as f64;
+            let apart = z.matmul(&embeddings.tr()) / tau + share.ln();
+            Tensor::cat(&[&logits, &apart], 2).logsumexp([2], false)
+        }
+    };
     let rows = |index: &Tensor| logits.gather(2, &index.unsqueeze(0).expand([views, -1, -1], false), false);
 
     let own = rows(&targets.own.unsqueeze(1)); // [views, b, 1]
@@ -103,7 +126,7 @@ mod tests {
     fn two_equal_views_against_an_empty_crowd_cost_nothing() {
         let bank = Tensor::from_slice(&[1f32, 0.0, -1.0, 0.0]).view([2, 2]);
         let z = Tensor::from_slice(&[1f32, 0.0, 1.0, 0.0]).view([2, 1, 2]);
-        let loss = contrastive(&z, &bank, &targets(&[0], &[0.0], None), 0.1);
+        let loss = contrastive(&z, &bank, &targets(&[0], &[0.0], None), None, 0.1);
         assert!(loss.sample_specific.double_value(&[]) < 1e-6);
         assert_eq!(loss.aggregation.double_value(&[]), 0.0);
     }
@@ -114,7 +137,8 @@ mod tests {
         let z = unit(&Tensor::randn([3, 2, 5], (Kind::Float, Device::Cpu)));
         let bank = unit(&Tensor::randn([4, 5], (Kind::Float, Device::Cpu)));
         let tau = 0.2;
-        let got = contrastive(&z, &bank, &targets(&[2, 0], &[0.0, 0.0], None), tau).sample_specific.double_value(&[]);
+        let targets = targets(&[2, 0], &[0.0, 0.0], None);
+        let got = contrastive(&z, &bank, &targets, None, tau).sample_specific.double_value(&[]);
         let dot = |a: &Tensor, b: &Tensor| ((a * b).sum(Kind::Double).double_value(&[]) / tau).exp();
         let mut sum = 0.0;
         for v in 0..3 {
@@ -126,5 +150,26 @@ mod tests {
             }
         }
         assert!((got - sum / 6.0).abs() < 1e-5, "{got} against {}", sum / 6.0);
+    }
+
+    #[test]
+    fn negatives_join_the_denominators_with_their_weight() {
+        tch::manual_seed(2);
+        let draw = |size: &[i64]| unit(&Tensor::randn(size, (Kind::Float, Device::Cpu)));
+        let (z, bank, apart) = (draw(&[1, 2, 5]), draw(&[4, 5]), draw(&[3, 5]));
+        let neighbourhood = Tensor::from_slice(&[1i64, 2, 3, 0]).view([2, 2]);
+        let (tau, weight) = (0.3, 0.5);
+        let targets = targets(&[2, 0], &[0.0, 1.0], Some(neighbourhood));
+        let crowd = Crowd { embeddings: apart.shallow_clone(), weight };
+        let got = contrastive(&z, &bank, &targets, Some(&crowd), tau);
+        let e = |a: &Tensor, i: i64| ((z.get(0).get(i) * a).sum(Kind::Double).double_value(&[]) / tau).exp();
+        let total = |i: i64| {
+            let of_bank: f64 = (0..4).map(|j| e(&bank.get(j), i)).sum();
+            of_bank + weight * 4.0 / 3.0 * (0..3).map(|l| e(&apart.get(l), i)).sum::<f64>()
+        };
+        let specific = -(e(&bank.get(2), 0) / total(0)).ln() / 2.0;
+        let aggregation = -((e(&bank.get(3), 1) + e(&bank.get(0), 1)) / total(1)).ln() / 2.0;
+        assert!((got.sample_specific.double_value(&[]) - specific).abs() < 1e-5);
+        assert!((got.aggregation.double_value(&[]) - aggregation).abs() < 1e-5);
     }
 }

@@ -5,8 +5,9 @@
 //! drawn once, have a row in it; the others are learned by being alike.
 
 use crate::augment::ToView;
-use rand::SeedableRng;
+use rand::seq::IndexedRandom;
 use rand::seq::index::sample;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
@@ -46,18 +47,33 @@ impl Places {
         images.iter().flat_map(|&image| (0..self.each).map(move |k| (image * self.each + k) as i64)).collect()
     }
 
-    /// Where the places of images are in their views, \[views, each, 1, 2\]; `None` for whole images.
-    pub fn grid(&self, views: impl Iterator<Item = (usize, ToView)>) -> Option<Tensor> {
-        let chosen = self.chosen.as_ref()?;
-        let of_image = |image: usize| chosen.iter().skip(image * self.each).take(self.each);
-        let grid: Vec<f32> =
-            views.flat_map(|(image, to_view)| of_image(image).flat_map(move |&place| moved(&to_view, place))).collect();
-        Some(Tensor::from_slice(&grid).view([-1, self.each as i64, 1, 2]))
+    /// Adds to `grid` where the places of an image are in a view of it; nothing for whole images.
+    pub fn locate(&self, image: usize, to_view: &ToView, grid: &mut Vec<f32>) {
+        let chosen = self.chosen.iter().flatten().skip(image * self.each).take(self.each);
+        grid.extend(chosen.flat_map(|&place| moved(to_view, place)));
     }
 
-    /// [`grid`](Places::grid) for the images themselves.
+    /// Adds to `grid` where as many places, drawn from `among`, are in a view; nothing for whole images. With none to draw
+    /// from, the image's middle.
+    pub fn draw(&self, among: &[[f32; 2]], to_view: &ToView, rng: &mut impl Rng, grid: &mut Vec<f32>) {
+        if self.chosen.is_some() {
+            let drawn = (0..self.each).map(|_| among.choose(rng).copied().unwrap_or([0.0, 0.0]));
+            grid.extend(drawn.flat_map(|place| moved(to_view, place)));
+        }
+    }
+
+    /// What [`locate`](Places::locate) and [`draw`](Places::draw) added, view by view, as [`embeddings`](Places::embeddings)
+    /// takes it, \[views, each, 1, 2\]; `None` for whole images.
+    pub fn grid(&self, located: &[f32]) -> Option<Tensor> {
+        self.chosen.as_ref()?;
+        Some(Tensor::from_slice(located).view([-1, self.each as i64, 1, 2]))
+    }
+
+    /// The grid of the images themselves.
     pub fn grid_unmoved(&self, images: impl Iterator<Item = usize>) -> Option<Tensor> {
-        self.grid(images.map(|image| (image, ToView::UNMOVED)))
+        let mut located = Vec::new();
+        images.for_each(|image| self.locate(image, &ToView::UNMOVED, &mut located));
+        self.grid(&located)
     }
 
     /// The embeddings of places, \[views x each, d\], unit vectors, from the views' maps \[views, d, rows, columns\] and
@@ -137,7 +153,7 @@ mod tests {
         assert_eq!(Places::new(GRID, 5, 99, 1).each(), 16);
         let whole = Places::whole();
         assert_eq!((whole.each(), whole.own(&[3, 1])), (1, vec![3, 1]));
-        assert!(whole.grid([(3, ToView::UNMOVED)].into_iter()).is_none());
+        assert!(whole.grid_unmoved([3].into_iter()).is_none());
         let map = Tensor::randn([2, 7, 1, 1], (Kind::Float, Device::Cpu));
         assert_eq!(Places::embeddings(&map, None), map.view([2, 7]));
     }

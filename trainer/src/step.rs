@@ -2,7 +2,7 @@
 
 use crate::config::TrainConfig;
 use crate::loader::Batch;
-use crate::losses::{BatchTargets, contrastive};
+use crate::losses::{BatchTargets, Crowd, contrastive};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
@@ -52,7 +52,8 @@ impl Learner<'_> {
         mut reached: impl FnMut(Stage),
     ) -> Tensor {
         let (config, net, device) = (self.config, &self.model.net, self.model.store.device());
-        let Batch { images, own, grid, .. } = batch; // [views * b, c, h, w], [r], a row of the bank for each place
+        let Batch { images, own, grid, .. } = batch; // [all, c, h, w], [r], a row of the bank for each place
+        let normal = batch.normal(); // of `all`, so many are views of normal images and come first
         let targets = BatchTargets {
             prototypical: match neighbourhoods {
                 Some(n) => n.prototypical.index_select(0, own),
@@ -63,13 +64,18 @@ impl Learner<'_> {
         };
         let (z, output) = self.precision.run(device, || {
             let z = net.encode(images, true);
-            let output = net.decode(&z, true);
+            let output = net.decode(&z.narrow(0, 0, normal), true);
             (z, output)
         });
         reached(Stage::Forward);
-        let views = Places::embeddings(&z, grid.as_ref()).view([batch.views as i64, own.size()[0], -1]); // [views, r, d]
-        let reconstruction = config.reconstruction.loss(&output.to_kind(Kind::Float), images);
-        let pull = contrastive(&views, self.bank.rows(), &targets, config.tau);
+        let places = own.size()[0];
+        let z = Places::embeddings(&z, grid.as_ref()); // [all * places an image, d]
+        let of_views = batch.views as i64 * places;
+        let views = z.narrow(0, 0, of_views).view([batch.views as i64, places, -1]); // [views, r, d]
+        let crowd = (z.size()[0] > of_views)
+            .then(|| Crowd { embeddings: z.slice(0, of_views, None, 1), weight: config.w_negatives });
+        let reconstruction = config.reconstruction.loss(&output.to_kind(Kind::Float), &images.narrow(0, 0, normal));
+        let pull = contrastive(&views, self.bank.rows(), &targets, crowd.as_ref(), config.tau);
         let total = &reconstruction * config.w_rec + (&pull.sample_specific + &pull.aggregation) * config.w_con;
         reached(Stage::Loss);
         self.adam.zero_grad();

@@ -392,7 +392,7 @@ pub(crate) fn loader(config: &Config, images: &Images) -> Result<Loader, LoaderE
     let (t, places) = (&config.train, config.places(frames.len()));
     let (input, augment) = (config.input_spec(), config.augment.clone());
     let loader = Loader::new(frames, input, augment, t.views, t.batch_size, config.seed, t.loader_threads)?;
-    Ok(loader.with_places(places))
+    Ok(loader.with_places(places).with_negatives(t.negatives))
 }
 
 fn validation_reconstruction(config: &Config, model: &Model, frames: &[Frame]) -> Result<f64, TrainError> {

@@ -99,5 +99,5 @@ impl Trial {
 fn loader(config: &Config, frames: &Arc<Vec<Frame>>, threads: usize, device: Device) -> Result<Loader, TrainError> {
     let (t, images, frames, augment) = (&config.train, frames.len(), Arc::clone(frames), config.augment.clone());
     let loader = Loader::new(frames, config.input_spec(), augment, t.views, t.batch_size, config.seed, threads)?;
-    Ok(loader.with_places(config.places(images)).for_device(device))
+    Ok(loader.with_places(config.places(images)).with_negatives(t.negatives).for_device(device))
 }

@@ -138,7 +138,7 @@ fn losses_at(g: &Golden, round: u32) -> (f64, f64, Tensor) {
         own,
     };
     let z = g.tensor("z").set_requires_grad(true);
-    let loss = contrastive(&z.unsqueeze(0), &bank, &targets, g.number("tau"));
+    let loss = contrastive(&z.unsqueeze(0), &bank, &targets, None, g.number("tau"));
     (&loss.sample_specific + &loss.aggregation).backward();
     (loss.sample_specific.double_value(&[]), loss.aggregation.double_value(&[]), z.grad())
 }

@@ -385,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn negatives_come_after_the_views_and_change_none() {
+        let plain = loader(12, 4, 0).epoch(5).next().unwrap();
+        for kind in [Negatives::Pasted, Negatives::Turned] {
+            let with = |threads| loader(12, 4, threads).with_places(Places::new([3, 3], 12, 2, 1)).with_negatives(kind);
+            let batch = with(0).epoch(5).next().unwrap();
+            assert_eq!(batch.images.size(), [3 * 4, 3, 9, 8]);
+            assert_eq!(batch.normal(), 2 * 4);
+            assert_eq!(batch.images.narrow(0, 0, 8), plain.images);
+            assert_ne!(batch.images.narrow(0, 8, 4), plain.images.narrow(0, 0, 4));
+            assert_eq!(batch.grid.as_ref().unwrap().size(), [3 * 4, 2, 1, 2]);
+            assert_eq!(with(2).epoch(5).next().unwrap(), batch);
+        }
+    }
+
+    #[test]
     fn a_last_image_on_its_own_joins_the_batch_before() {
         let sizes = |images, batch_size| loader(images, batch_size, 1).epoch(0).map(|b| b.size).collect::<Vec<_>>();
         assert_eq!(sizes(9, 4), [4, 5]);

@@ -30,7 +30,7 @@ const SOFTNESS: std::ops::Range<f32> = 0.05..0.5;
 const LIGHT: std::ops::Range<f32> = 19.0..77.0;
 /// Half the side of the square that it may be blurred over, pixels.
 const BLUR: std::ops::RangeInclusive<usize> = 1..=4;
-/// From this share on, a pixel counts as changed.
+/// From this share of the most that any pixel is changed, a pixel counts as changed.
 const CHANGED: f32 = 0.5;
 
 /// A negative, and where in it, from -1 at the left or upper rim to 1, things are no longer normal.
@@ -60,7 +60,8 @@ impl Negatives {
                     changed.set_pixel(x, y, std::array::from_fn(|c| mixed(c).round().clamp(0.0, 255.0) as u8));
                 }
                 let centre = |at: usize, count: usize| (2 * at + 1) as f32 / count as f32 - 1.0;
-                let inside = mask.iter().enumerate().filter(|(_, share)| **share >= CHANGED);
+                let most = mask.iter().copied().fold(0.0, f32::max);
+                let inside = mask.iter().enumerate().filter(|(_, share)| **share >= CHANGED * most);
                 let places = inside.map(|(i, _)| [centre(i % width, width), centre(i / width, height)]).collect();
                 Some(Negative { frame: changed, changed: Some(places) })
             }
@@ -172,19 +173,16 @@ mod tests {
     #[test]
     fn a_pasted_region_changes_what_it_says_and_little_else() {
         let (frame, other) = (frame(64, 48), Frame::new(64, 48, vec![9; 64 * 48 * 3]).unwrap());
-        let mut seen = 0;
         for seed in 0..40 {
             let make = || Negatives::Pasted.make(&frame, &other, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
             let made = make();
             assert_eq!(made.frame, make().frame);
             let changed = made.changed.unwrap();
             assert!(changed.iter().flatten().all(|v| v.abs() < 1.0));
-            assert!(changed.len() < 64 * 48 * 6 / 10, "{}", changed.len());
+            assert!((1..64 * 48 * 6 / 10).contains(&changed.len()), "{}", changed.len());
             let differ = made.frame.rgb().iter().zip(frame.rgb()).filter(|(a, b)| a != b).count();
             assert!(differ > 0);
-            seen += usize::from(!changed.is_empty());
         }
-        assert!(seen > 30, "{seen}");
     }
 
     #[test]

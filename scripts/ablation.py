@@ -31,6 +31,8 @@ TRAININGS = {
     "L_rec + L_ss + L_agg": [],
     "the same, prototypical images drawn": ['train.selection="random"'],
     "L_ss + L_agg": ["train.w_rec=0"],
+    "the whole method without negatives": ["train.negatives=none"],
+    "the whole method with pasted negatives": ["train.negatives=pasted"],
 }
 WHOLE = "L_rec + L_ss + L_agg"
 # What a trained run is evaluated with. All else is as in the row of the whole method: the bank of all training images.

@@ -42,7 +42,7 @@ pub fn compare(run: &Path, trained: &mut Trained) -> Result<Rounds, TrainError> 
         choice::restore(run, probe.round, model)?;
         rounds.push(Round { probe: probe.clone(), test_auroc: test_auroc(model, images, config)? });
     }
-    let (loader, mut kept) = (loader(config, images)?, Vec::new());
+    let (loader, mut kept) = (loader(config, &images.train.frames, config.train.loader_threads)?, Vec::new());
     for keep in [Keep::Last, Keep::Best, Keep::Average] {
         if let Some(last) = history.probes.last() {
             choice::restore(run, last.round, model)?;

@@ -146,7 +146,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     history.warn(warnings::standing(&of_images, &history.probes));
 
     let schedule = config.schedule();
-    let loader = loader(config, &images)?.for_device(device);
+    let loader = loader(config, &images.train.frames, config.train.loader_threads)?.for_device(device);
     let probe = Probe::new(config, &images, &places);
     let mut monitor = Monitor::open(run, written)?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
@@ -261,7 +261,13 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
     let mut history = state.history;
     history.warn(warnings::standing(&warnings::of_images(&images), &history.probes));
-    let choice = choice::settle(&config.train, run, &history, &mut model, &loader(&config, &images)?)?;
+    let choice = choice::settle(
+        &config.train,
+        run,
+        &history,
+        &mut model,
+        &loader(&config, &images.train.frames, config.train.loader_threads)?,
+    )?;
     Ok(Trained { config, images, model, choice, history })
 }
 
@@ -386,12 +392,11 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     )))
 }
 
-/// The batches of a run.
-pub(crate) fn loader(config: &Config, images: &Images) -> Result<Loader, LoaderError> {
-    let frames = Arc::clone(&images.train.frames);
-    let (t, places) = (&config.train, config.places(frames.len()));
-    let (input, augment) = (config.input_spec(), config.augment.clone());
-    let loader = Loader::new(frames, input, augment, t.views, t.batch_size, config.seed, t.loader_threads)?;
+/// The batches of a run over its training images, made by `threads` workers.
+pub(crate) fn loader(config: &Config, frames: &Arc<Vec<Frame>>, threads: usize) -> Result<Loader, LoaderError> {
+    let (t, places, augment) = (&config.train, config.places(frames.len()), config.augment.clone());
+    let (frames, input) = (Arc::clone(frames), config.input_spec());
+    let loader = Loader::new(frames, input, augment, t.views, t.batch_size, config.seed, threads)?;
     Ok(loader.with_places(places).with_negatives(t.negatives))
 }
 

@@ -11,7 +11,7 @@ use crate::optimiser::Adam;
 use crate::precision::Precision;
 use crate::progress::Progress;
 use crate::step::{Learner, Stage};
-use crate::train::TrainError;
+use crate::train::{TrainError, loader};
 use salad_shared::preprocess::Frame;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ impl Trial {
         let rows = frames.len() * config.places(frames.len()).each();
         let bank = MemoryBank::random(rows, config.network.embedding_dim, device);
         let adam = Adam::new(model.trainable(), config.train.weight_decay);
-        let loader = loader(config, &frames, config.train.loader_threads, device)?;
+        let loader = loader(config, &frames, config.train.loader_threads)?.for_device(device);
         Ok(Trial { config: config.clone(), device, precision, model, bank, adam, loader, loading, frames })
     }
 
@@ -74,7 +74,7 @@ impl Trial {
 
     /// Its batches, made by the thread that takes them.
     pub fn unthreaded_loader(&self) -> Result<Loader, TrainError> {
-        loader(&self.config, &self.frames, 0, self.device)
+        Ok(loader(&self.config, &self.frames, 0)?.for_device(self.device))
     }
 
     /// The neighbourhoods that a round would have if it began now.
@@ -94,10 +94,4 @@ impl Trial {
             Learner { config: &self.config.train, model: &self.model, bank, adam, precision: self.precision };
         learner.step(batch, neighbourhoods, self.config.train.learning_rate, reached)
     }
-}
-
-fn loader(config: &Config, frames: &Arc<Vec<Frame>>, threads: usize, device: Device) -> Result<Loader, TrainError> {
-    let (t, images, frames, augment) = (&config.train, frames.len(), Arc::clone(frames), config.augment.clone());
-    let loader = Loader::new(frames, config.input_spec(), augment, t.views, t.batch_size, config.seed, threads)?;
-    Ok(loader.with_places(config.places(images)).with_negatives(t.negatives).for_device(device))
 }

@@ -148,7 +148,7 @@ impl Monitor {
     pub fn commit(&mut self) -> Result<Written, MonitorError> {
         self.read_out()?;
         for file in [&mut self.steps, &mut self.events] {
-            file.sync().map_err(|source| MonitorError::Io { path: file.path().to_owned(), source })?;
+            file.sync().map_err(|e| failed(file, e))?;
         }
         Ok(Written { steps_bytes: self.steps.bytes(), events_bytes: self.events.bytes() })
     }
@@ -172,7 +172,7 @@ impl Monitor {
             self.event(&tensorboard::numbers(i64::from(*step), &tagged))?;
         }
         for file in [&mut self.steps, &mut self.events] {
-            file.flush().map_err(|source| MonitorError::Io { path: file.path().to_owned(), source })?;
+            file.flush().map_err(|e| failed(file, e))?;
         }
         Ok(())
     }

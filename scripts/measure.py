@@ -90,10 +90,11 @@ def measure(name, seed):
     with open(out / "history.csv", encoding="utf-8", newline="") as file:
         took = sum(float(r["seconds"]) for r in csv.DictReader(file))
     config = (out / "config.toml").read_text(encoding="utf-8")
-    root = next(line.split('"')[1] for line in config.splitlines() if line.startswith("root = "))
+    value = {key: text.strip('"') for key, _, text in (line.partition(" = ") for line in config.splitlines())}
+    threads = int(value["threads"]) or os.cpu_count()
     with open(out / "scores.csv", encoding="utf-8", newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
-    paths = [str(ROOT / root / r["name"]) for r in rows]
+    paths = [str(ROOT / value["root"] / r["name"]) for r in rows]
     bundle = next(out.glob("*.salad"))
     pixel = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["forms"]
     figures = {}
@@ -108,7 +109,7 @@ def measure(name, seed):
     shown = ", ".join(f"{figure} {value:.4f}" for figure, value in figures.items())
     print(
         f"{out.name}: {shown} ({len(normal)} normal, {len(anomalous)} anomalous test images, on the edge runtime); "
-        f"trained in {took:.0f} s on {os.cpu_count()} CPUs",
+        f"trained in {took:.0f} s with {threads} thread{'s'[: threads > 1]}",
         flush=True,
     )
     return figures

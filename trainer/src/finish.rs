@@ -29,6 +29,9 @@ use std::path::{Path, PathBuf};
 /// Frames encoded at a time.
 const CHUNK: usize = 256;
 
+/// Below this correlation with the scores over the whole bank, those over the prototypes are other scores.
+const CONDENSED_AGREE: f64 = 0.8;
+
 /// Rows that are condensed at most; of more, as patches have them, an even selection.
 const BANK_ROWS: usize = 40_000;
 
@@ -66,6 +69,8 @@ pub struct Finished<'a> {
     pub sources: Vec<Source>,
     /// How the bank was condensed.
     pub condensed_by: String,
+    /// How scores over the prototypes correlate with scores over the whole bank, for validation images.
+    pub condensed_agree: f64,
     /// The f32 encoder.
     pub folded: FoldedNet,
     /// The int8 encoder.
@@ -107,7 +112,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let validation_rows = validation_rows.select(Axis(0), &spread_rows(n * each, VALIDATION_ROWS));
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&bank_rows, wanted, &validation_rows, &score, config.seed);
-    let condensed = condensed.map_err(|e| refused(e.to_string()))?;
+    let (condensed, condensed_agree) = condensed.map_err(|e| refused(e.to_string()))?;
     let source = |&row: &usize| Source { image: kept[row] / each, place: kept[row] % each };
     let sources = condensed.sources.iter().map(source).collect();
 
@@ -196,6 +201,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         bank_int8,
         sources,
         condensed_by: condensed.method,
+        condensed_agree,
         folded,
         quantized,
         scored,
@@ -245,8 +251,8 @@ impl Finished<'_> {
         Ok(path)
     }
 
-    /// What a person should know before relying on the model: what its training warned of, and a threshold that no frame
-    /// can exceed.
+    /// What a person should know before relying on the model: what its training warned of, a threshold that no frame can
+    /// exceed, and prototypes too few.
     pub fn warnings(&self) -> Vec<String> {
         let highest = self.trained.config.score.range().1;
         let of_thresholds = [Form::F32, Form::Int8]
@@ -259,7 +265,16 @@ impl Finished<'_> {
                      allow more false alarms (threshold.false_alarms), or add normal images to validate with"
                 )
             });
-        self.trained.history.warnings.iter().cloned().chain(of_thresholds).collect()
+        let of_prototypes = (self.condensed_agree < CONDENSED_AGREE).then(|| {
+            format!(
+                "{} prototypes do not stand for the {} embeddings they were made of: scores of validation images over the \
+                 former and the latter correlate with {:.2} only; keep more (condense.prototypes, up to \"all\")",
+                self.sources.len(),
+                self.train_rows.nrows() * self.folded.readout.vectors(),
+                self.condensed_agree
+            )
+        });
+        self.trained.history.warnings.iter().cloned().chain(of_thresholds).chain(of_prototypes).collect()
     }
 
     /// The bundle.

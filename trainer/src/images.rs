@@ -1,7 +1,7 @@
 //! The images of a run in memory: what trains, what validates and what tests.
 
 use crate::config::Config;
-use crate::dataset::{DataConfig, Dataset, DatasetError, Item, TestItem, load_frames};
+use crate::dataset::{DataConfig, Dataset, DatasetError, Item, Loaded, TestItem, load_frames};
 use crate::progress::Progress;
 use salad_shared::preprocess::Frame;
 use std::iter::Peekable;
@@ -36,19 +36,29 @@ pub struct Set<T> {
     pub sizes: Vec<[u32; 2]>,
 }
 
-/// Reads the images that a configuration names into memory; frames of videos are kept in the folder `run`.
+/// The data set that a configuration names; frames of videos are kept in `data.cache_dir`, or else in the folder `frames`.
+pub(crate) fn open(config: &Config, frames: &Path) -> Result<Dataset, DatasetError> {
+    let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| frames.to_owned());
+    Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)
+}
+
+/// Decodes and resizes images, and shows how far it is.
+pub(crate) fn load(config: &Config, items: &[Item]) -> Result<Loaded, DatasetError> {
+    let bar = Progress::images("images", items.len());
+    let loaded = load_frames(items, &config.input_spec(), config.train.loader_threads, &|done, _| bar.at(done))?;
+    bar.finish();
+    Ok(loaded)
+}
+
+/// Reads the images that a configuration names into memory; frames of videos are kept in the folder `run`, so that it can be
+/// evaluated again without ffmpeg.
 pub fn load_images(config: &Config, run: &Path) -> Result<Images, DatasetError> {
-    // The frames of a video are kept with the run, so that it can be evaluated again without ffmpeg.
-    let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| run.join("frames"));
-    let dataset = Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?;
+    let dataset = open(config, &run.join("frames"))?;
     let sha256 = dataset.digest();
-    let spec = config.input_spec();
     // All at once, so that the share of bad images that is accepted is one of the whole data set.
     let tested = dataset.test.iter().map(|t| &t.item);
     let items: Vec<Item> = dataset.train.iter().chain(&dataset.validation).chain(tested).cloned().collect();
-    let bar = Progress::images("images", items.len());
-    let loaded = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?;
-    bar.finish();
+    let loaded = load(config, &items)?;
     let frames = loaded.frames.into_iter().zip(loaded.sizes);
     let mut frames = loaded.positions.into_iter().zip(frames).peekable();
     let validation_at = dataset.train.len();

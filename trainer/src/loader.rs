@@ -109,27 +109,23 @@ impl Loader {
     }
 
     /// The loader, its images having these places.
-    pub fn with_places(mut self, places: Places) -> Loader {
-        // Nobody else holds the plan before the first epoch.
-        if let Some(plan) = Arc::get_mut(&mut self.plan) {
-            plan.places = places;
-        }
-        self
+    pub fn with_places(self, places: Places) -> Loader {
+        self.planned(|plan| plan.places = places)
     }
 
     /// The loader, its batches with these negatives.
-    pub fn with_negatives(mut self, negatives: Negatives) -> Loader {
-        if let Some(plan) = Arc::get_mut(&mut self.plan) {
-            plan.negatives = negatives;
-        }
-        self
+    pub fn with_negatives(self, negatives: Negatives) -> Loader {
+        self.planned(|plan| plan.negatives = negatives)
     }
 
     /// The loader, its batches meant for `device`: for a GPU they lie in pinned memory, from which copies need no waiting.
-    pub fn for_device(mut self, device: Device) -> Loader {
-        if let Some(plan) = Arc::get_mut(&mut self.plan) {
-            plan.pin = device.is_cuda().then_some(device);
-        }
+    pub fn for_device(self, device: Device) -> Loader {
+        self.planned(|plan| plan.pin = device.is_cuda().then_some(device))
+    }
+
+    /// The loader with a changed plan; an epoch that is under way keeps its own.
+    fn planned(mut self, change: impl FnOnce(&mut Plan)) -> Loader {
+        change(Arc::make_mut(&mut self.plan));
         self
     }
 
@@ -155,7 +151,7 @@ impl Loader {
 }
 
 /// What decides the batches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Plan {
     frames: Arc<Vec<Frame>>,
     input: InputSpec,

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 /// The places of every training image that have a row of the bank.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Places {
     each: usize,
     /// \[images, each\], (x, y) of a place in its image, from -1 at the left or upper rim to 1; `None` for whole images.

@@ -190,7 +190,15 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
         fact("Device", format!("{:?}", finished.trained.model.store.device())),
         fact("Weights", finished.trained.choice.to_string()),
         fact("Quantization", finished.quantized.options.to_string()),
-        fact("Prototypes", format!("{} of {}", finished.sources.len(), finished.condensed_by)),
+        fact(
+            "Prototypes",
+            format!(
+                "{} of {}; scores over them correlate with those over the whole bank with {:.3}",
+                finished.sources.len(),
+                finished.condensed_by,
+                finished.condensed_agree
+            ),
+        ),
         fact(
             "Made-up anomalies",
             format!(

@@ -1,15 +1,14 @@
 //! The start of a run without its folder: images, network, bank, optimiser, loader. What `bench` times and `trace` writes down.
 
 use crate::config::Config;
-use crate::dataset::{DataConfig, Dataset, load_frames};
 use crate::device;
+use crate::images;
 use crate::loader::{Batch, Loader};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::neighbours::Neighbourhoods;
 use crate::optimiser::Adam;
 use crate::precision::Precision;
-use crate::progress::Progress;
 use crate::step::{Learner, Stage};
 use crate::train::{TrainError, loader};
 use salad_shared::preprocess::Frame;
@@ -49,17 +48,12 @@ impl Trial {
         let precision = config.train.precision.prepare(device);
         // The frames of a video have to lie somewhere.
         let scratch = tempfile::tempdir().map_err(|source| TrainError::Io { path: std::env::temp_dir(), source })?;
-        let cache_dir = config.data.cache_dir.clone().unwrap_or_else(|| scratch.path().to_owned());
-        let items =
-            Dataset::open(&DataConfig { cache_dir: Some(cache_dir), ..config.data.clone() }, config.seed)?.train;
-        let bar = Progress::images("images", items.len());
+        let items = images::open(config, scratch.path())?.train;
         let began = Instant::now();
-        let spec = config.input_spec();
-        let frames = load_frames(&items, &spec, config.train.loader_threads, &|done, _| bar.at(done))?.frames;
+        let frames = images::load(config, &items)?.frames;
         let loading = began.elapsed();
-        bar.finish();
         let frames = Arc::new(frames);
-        let model = Model::new(&config.network, &spec, config.seed, device);
+        let model = Model::new(&config.network, &config.input_spec(), config.seed, device);
         let rows = frames.len() * config.places(frames.len()).each();
         let bank = MemoryBank::random(rows, config.network.embedding_dim, device);
         let adam = Adam::new(model.trainable(), config.train.weight_decay);

@@ -6,7 +6,7 @@ mod small_run;
 
 use salad_trainer::augment::AugmentConfig;
 use salad_trainer::bundle_parts::model_card;
-use salad_trainer::config::Config;
+use salad_trainer::config::{Config, Prototypes};
 use salad_trainer::finish::finish;
 use salad_trainer::train::{Extent, Trained, open};
 use small_run::{config, picture, run};
@@ -80,6 +80,17 @@ fn embeddings_that_are_one_point() {
         config.augment = AugmentConfig::off();
     };
     check(change, &["collapsed to one point", "train.w_con"]);
+}
+
+#[test]
+fn prototypes_that_do_not_stand_for_the_bank() {
+    let (_dir, _, mut trained) = trained(|_, config| config.condense.prototypes = Prototypes::Count(1));
+    let warnings = finish(&trained).unwrap().warnings();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("1 prototypes do not stand for the 40 embeddings"), "{warning}");
+    assert!(warning.contains("condense.prototypes"), "{warning}");
+    trained.config.condense.prototypes = Prototypes::Word("all".into());
+    assert_eq!(finish(&trained).unwrap().warnings(), Vec::<String>::new());
 }
 
 #[test]

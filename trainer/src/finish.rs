@@ -9,6 +9,7 @@ use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
 use crate::folded::{FoldedNet, Readout};
 use crate::forward::ForwardError;
 use crate::model::inputs;
+use crate::negatives::of_each;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
 use crate::pixel::{Judged, Mask, PixelFigures, pixel_figures};
 use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
@@ -86,6 +87,8 @@ pub struct Finished<'a> {
     /// AUROC of made-up anomalies ([`crate::synthetic`]) against the validation images they are made from, in int8: for
     /// comparing settings without a test set.
     pub synthetic_auroc: f64,
+    /// The same of [negatives](crate::negatives) made of the validation images, where training had negatives.
+    pub negatives_auroc: Option<f64>,
     /// What the test set says, where there is one.
     pub evaluation: Option<Evaluation>,
 }
@@ -172,10 +175,14 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let heat = patches.map(|_| Forms { f32: scale(&scored_f32), int8: scale(&scored_int8) });
 
     // What made-up anomalies say, for whoever compares settings.
-    let made_up = encode_int8(&cut_paste(&images.validation.frames, config.seed))?;
-    let made_up: Vec<f32> = score_images(&bank_int8, &made_up).iter().map(|s| s.score).collect();
     let normal: Vec<f32> = scored[..n].iter().map(|s| s.int8).collect();
-    let synthetic_auroc = metrics::auroc(&normal, &made_up).map_err(|e| refused(e.to_string()))?;
+    let told = |made_up: &[Frame]| {
+        let scores: Vec<f32> = score_images(&bank_int8, &encode_int8(made_up)?).iter().map(|s| s.score).collect();
+        metrics::auroc(&normal, &scores).map_err(|e| refused(e.to_string()))
+    };
+    let synthetic_auroc = told(&cut_paste(&images.validation.frames, config.seed))?;
+    let negatives = of_each(config.train.negatives, &images.validation.frames, COPIES, config.seed);
+    let negatives_auroc = if negatives.is_empty() { None } else { Some(told(&negatives)?) };
 
     // The threshold, from normal validation images alone; the test set only judges.
     let budget = config.budget().map_err(refused)?;
@@ -209,6 +216,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         thresholds,
         agreement,
         synthetic_auroc,
+        negatives_auroc,
         evaluation,
     })
 }
@@ -315,6 +323,9 @@ impl std::fmt::Display for Finished<'_> {
             writeln!(f, "warning: {warning}")?;
         }
         writeln!(f, "made-up anomalies against validation images, int8: AUROC {:.4}", self.synthetic_auroc)?;
+        if let Some(auroc) = self.negatives_auroc {
+            writeln!(f, "negatives made of validation images against these, int8: AUROC {auroc:.4}")?;
+        }
         let a = &self.agreement;
         let shown = |v: Option<f32>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
         write!(

@@ -5,7 +5,8 @@
 //! each image that is normal no more; its embedding joins the denominators of the losses (METHOD's p_ij), so that normal
 //! images are told from it as well.
 
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use salad_shared::preprocess::Frame;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,18 @@ impl Negatives {
             }
         }
     }
+}
+
+/// `copies` negatives of each frame, its neighbour being the other one; none where there are to be none. The same seed gives
+/// the same.
+pub fn of_each(kind: Negatives, frames: &[Frame], copies: usize, seed: u64) -> Vec<Frame> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let pairs = frames.iter().zip(frames.iter().cycle().skip(1));
+    pairs
+        .flat_map(|pair| std::iter::repeat_n(pair, copies))
+        .filter_map(|(frame, other)| kind.make(frame, other, &mut rng))
+        .map(|negative| negative.frame)
+        .collect()
 }
 
 /// A frame after `quarters` turns by 90 degrees, clockwise, at its own size.
@@ -162,8 +175,6 @@ fn blurred(values: &[f32], width: usize, height: usize, reach: usize) -> Vec<f32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
 
     fn frame(width: u32, height: u32) -> Frame {
         let rgb = (0..width * height * 3).map(|v| (v * 7 % 251) as u8).collect();
@@ -205,5 +216,7 @@ mod tests {
             }
         }
         assert!(Negatives::None.make(&one, &one, &mut rng).is_none());
+        let of = |kind| of_each(kind, std::slice::from_ref(&one), 3, 1).len();
+        assert_eq!([Negatives::None, Negatives::Pasted, Negatives::Turned].map(of), [0, 3, 3]);
     }
 }

@@ -199,13 +199,16 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
                 finished.condensed_agree
             ),
         ),
-        fact(
-            "Made-up anomalies",
-            format!(
-                "AUROC {:.4} for patches pasted into validation images: for comparing settings, not a promise",
-                finished.synthetic_auroc
-            ),
-        ),
+        fact("Made-up anomalies", made_up(finished)),
         fact("Training images", finished.trained.images.sha256.clone()),
     ]
+}
+
+fn made_up(finished: &Finished) -> String {
+    let negatives = finished.negatives_auroc.map(|auroc| format!(", {auroc:.4} for negatives made of them"));
+    format!(
+        "AUROC {:.4} for patches pasted into validation images{}: for comparing settings, not a promise",
+        finished.synthetic_auroc,
+        negatives.unwrap_or_default()
+    )
 }

@@ -8,6 +8,7 @@ REPORT gives the recipe, device, threads and precision, so that both do the same
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -38,9 +39,25 @@ def batches(loader, pids):
         yield from epoch
 
 
+def beyond(config):
+    """Settings that the reference has not: with them the two would do different work."""
+    augment, train, network = config["augment"], config["train"], config["network"]
+    off = {
+        "network.kind": network["kind"] in ("edge", "unet"),
+        "network.patch": "patch" not in network,
+        "train.negatives": train["negatives"] == "none",
+        "augment.crop_min_area": augment["crop_min_area"] == 1,
+        **{f"augment.{name}": augment[name] == 0 for name in ("hue_degrees", "grey", "blur_sigma", "erase")},
+    }
+    return [name for name, is_off in off.items() if not is_off]
+
+
 def measure(report, folder, seconds, keep, workers):
     config, train = report["config"], report["config"]["train"]
-    device = torch.device(report["device"] if report["device"] == "cpu" else "cuda")
+    if beyond(config):
+        raise SystemExit(f"speed: the reference has no {', '.join(beyond(config))}: compare with a recipe without")
+    # The trainer says cpu or Cuda(0).
+    device = torch.device(report["device"].lower().replace("(", ":").rstrip(")"))
     cuda = device.type == "cuda"
     torch.set_num_threads(report["threads"])
     torch.backends.cudnn.benchmark = True
@@ -51,7 +68,7 @@ def measure(report, folder, seconds, keep, workers):
     net = Autoencoder(config["network"], config["input"]).to(device, memory_format=torch.channels_last).train()
     adam = method.optimiser(net, train)
     bank = F.normalize(torch.randn(len(pictures), config["network"]["embedding_dim"], device=device), dim=1)
-    found = method.discover(bank, round(1 / train["rate"]), train["rate"], train["neighbours"], train["tau"])
+    found = method.discover(bank, math.ceil(1 / train["rate"] - 1e-9), train["rate"], train["neighbours"], train["tau"])
     loader = data.loader(pictures, config, workers, cuda)
     images, pids = 0, []
     for i, (own, views) in enumerate(batches(loader, pids)):

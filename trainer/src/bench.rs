@@ -28,8 +28,10 @@ pub struct Report {
     pub precision: Precision,
     /// libtorch's threads on the CPU.
     pub threads: i32,
-    /// Training images, which is rows of the bank.
+    /// Training images.
     pub images: usize,
+    /// Rows of the memory bank.
+    pub bank_rows: i64,
     /// Images a second over whole steps, augmentation included; each image in all its views.
     pub images_per_second: f64,
     /// The same for each second of processor time, by whatever thread: a figure that others on the machine disturb less.
@@ -73,6 +75,7 @@ pub fn run(config: &Config, seconds: f64) -> Result<Report, TrainError> {
         precision: trial.precision,
         threads: tch::get_num_threads(),
         images: trial.images(),
+        bank_rows: trial.bank.rows().size()[0],
         images_per_second: whole.images as f64 / whole.took.as_secs_f64(),
         images_per_cpu_second: whole.images as f64 / whole.cpu_seconds,
         waiting_share: whole.waited.as_secs_f64() / whole.took.as_secs_f64(),
@@ -217,7 +220,7 @@ impl Report {
             "The memory bank holds the training back: {} goes into {} rows of {}. A smaller network.embedding_dim or a larger \
              train.batch_size ({} now) help.",
             part(rest),
-            self.images,
+            self.bank_rows,
             self.config.network.embedding_dim,
             t.batch_size
         )
@@ -280,6 +283,7 @@ mod tests {
             precision: Precision::F32,
             threads: 2,
             images: 500,
+            bank_rows: 500,
             images_per_second: 100.0,
             images_per_cpu_second: 60.0,
             waiting_share: 0.0,

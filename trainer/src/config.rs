@@ -152,11 +152,15 @@ pub enum BankStart {
     Encode,
 }
 
+/// A view may be rotated by so much, degrees, where turned pictures are negatives: half a quarter turn.
+const TURN: f64 = 45.0;
+
 /// `[condense]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CondenseConfig {
-    /// How many prototypes the bundle keeps, or `"all"`.
+    /// How many prototypes the bundle keeps, or `"all"`. They are made of the embeddings of all places of the training
+    /// images, of more than 40,000 of an even selection of so many.
     pub prototypes: Prototypes,
     /// Longest side of a prototype's thumbnail, pixels, 0 for none.
     pub thumbnail_side: u32,
@@ -403,6 +407,17 @@ impl Config {
             ));
         }
         self.augment.check().map_err(|e| format!("augment: {e}"))?;
+        if self.train.negatives == Negatives::Turned {
+            let a = &self.augment;
+            if (a.hflip > 0.0 && a.vflip > 0.0) || a.rotate_degrees > TURN {
+                return Err(format!(
+                    "train.negatives = \"turned\": pictures turned by 90 degrees or more are to be told from normal ones, and \
+                     these are shown turned as well by augment.hflip = {} with augment.vflip = {}, or by \
+                     augment.rotate_degrees = {}; leave out a flip, and rotate by {TURN} at most",
+                    a.hflip, a.vflip, a.rotate_degrees
+                ));
+            }
+        }
         self.train.check()?;
         self.score.check()?;
         self.budget()?;

@@ -116,6 +116,10 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&bank_rows, wanted, &validation_rows, &score, config.seed);
     let (condensed, condensed_agree) = condensed.map_err(|e| refused(e.to_string()))?;
+    let condensed_by = match train_rows.nrows() {
+        all if all > kept.len() => format!("{} of {} in an even selection of {all}", condensed.method, kept.len()),
+        _ => condensed.method.clone(),
+    };
     let source = |&row: &usize| Source { image: kept[row] / each, place: kept[row] % each };
     let sources = condensed.sources.iter().map(source).collect();
 
@@ -207,7 +211,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         bank,
         bank_int8,
         sources,
-        condensed_by: condensed.method,
+        condensed_by,
         condensed_agree,
         folded,
         quantized,
@@ -365,7 +369,7 @@ fn patch_grid(config: &Config, folded: &FoldedNet) -> Option<PatchGrid> {
         columns: columns as u32,
         stride: patch.stride,
         receptive_field: folded.receptive_field() as u32,
-        top: patch.top,
+        top: patch.top.min((rows * columns) as u32),
     })
 }
 

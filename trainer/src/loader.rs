@@ -185,7 +185,7 @@ impl Plan {
             for (out, (view, index)) in values.chunks_exact_mut(self.input.len()).zip(wanted) {
                 let Some(frame) = self.frames.get(index) else { continue };
                 let mut rng = generator([self.seed, epoch, index as u64, view as u64]);
-                let other = if view == views { self.frames.get(rng.random_range(0..self.frames.len())) } else { None };
+                let other = if view == views { self.another(index, &mut rng) } else { None };
                 let negative = other.and_then(|other| self.negatives.make(frame, other, &mut rng));
                 let frame = negative.as_ref().map_or(frame, |n| &n.frame);
                 let to_view = augmenter.run(frame, &mut rng, out);
@@ -200,6 +200,13 @@ impl Plan {
         let pinned = |t: Tensor| self.pin.map_or_else(|| t.shallow_clone(), |device| t.pin_memory(device));
         let images = pinned(images).permute([0, 3, 1, 2]);
         Batch { indices, own: pinned(own), images, grid: grid.map(pinned), views, size }
+    }
+
+    /// Another image than that at `index`; the same where there is no other.
+    fn another(&self, index: usize, rng: &mut impl RngExt) -> Option<&Frame> {
+        let n = self.frames.len();
+        let drawn = rng.random_range(0..n);
+        self.frames.get(if drawn == index { (drawn + 1) % n } else { drawn })
     }
 
     fn augmenter(&self) -> Augmenter {

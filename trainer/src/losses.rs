@@ -1,7 +1,10 @@
 //! The losses of METHOD "Losses". All are means over the batch; probabilities are never formed, only their logarithms.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor, no_grad};
+
+/// Similarities to the bank that a step holds at once, at most: 256 MiB of f32, and as much again for their gradient.
+const LOGITS: i64 = 1 << 26;
 
 /// How a reconstruction is compared with its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,16 +72,20 @@ pub fn contrastive(
         [v, b, d] => (v, b, d),
         _ => unreachable!("embeddings are [views, b, d]"),
     };
-    let logits = (z.view([views * batch, dim]).matmul(&bank.tr()) / tau).view([views, batch, -1]);
+    let over_bank = log_sum_over_bank(&z.view([views * batch, dim]), bank, tau, LOGITS).view([views, batch]);
     let log_total = match negatives {
-        None => logits.logsumexp([2], false), // [views, b]
+        None => over_bank, // [views, b]
         Some(Crowd { embeddings, weight }) => {
             let share = weight * bank.size()[0] as f64 / embeddings.size()[0] as f64;
             let apart = z.matmul(&embeddings.tr()) / tau + share.ln();
-            Tensor::cat(&[&logits, &apart], 2).logsumexp([2], false)
+            Tensor::cat(&[over_bank.unsqueeze(2), apart], 2).logsumexp([2], false)
         }
     };
-    let rows = |index: &Tensor| logits.gather(2, &index.unsqueeze(0).expand([views, -1, -1], false), false);
+    // Rows of the bank for each image, [b, m], to their logits, [views, b, m].
+    let rows = |index: &Tensor| {
+        let chosen = bank.index_select(0, &index.flatten(0, -1)).view([batch, -1, dim]);
+        (z.unsqueeze(2) * chosen).sum_dim_intlist([3].as_slice(), false, Kind::Float) / tau
+    };
 
     let own = rows(&targets.own.unsqueeze(1)); // [views, b, 1]
     let log_p_own = if views == 1 {
@@ -101,6 +108,33 @@ pub fn contrastive(
     Contrastive { sample_specific, aggregation }
 }
 
+/// log sum_k exp(m_k . z_i / tau) of embeddings `z` \[r, d\] over the bank \[n, d\], \[r\]. Where there are more than `logits`
+/// of these, the bank is taken in blocks, none of which outlives its turn: the gradient is one in `z` alone, and known,
+/// sum_k p_ik m_k / tau.
+fn log_sum_over_bank(z: &Tensor, bank: &Tensor, tau: f64, logits: i64) -> Tensor {
+    let (rows, n) = (z.size()[0], bank.size()[0]);
+    if rows * n <= logits {
+        return (z.matmul(&bank.tr()) / tau).logsumexp([1], false);
+    }
+    let (sum, gradient) = no_grad(|| {
+        let mut sum = Tensor::full([rows], f64::NEG_INFINITY, (Kind::Float, z.device()));
+        let mut mean = z.zeros_like(); // sum_k p_ik m_k over the blocks so far
+        let block = (logits / rows).max(1);
+        for start in (0..n).step_by(block as usize) {
+            let rows = bank.narrow(0, start, block.min(n - start));
+            let similar = z.matmul(&rows.tr()) / tau;
+            let grown = sum.logaddexp(&similar.logsumexp([1], false));
+            let share = (similar - grown.unsqueeze(1)).exp();
+            mean = mean * (sum - &grown).exp().unsqueeze(1) + share.matmul(&rows);
+            sum = grown;
+        }
+        (sum, mean / tau)
+    });
+    // Nothing but the gradient.
+    let along = (z * gradient).sum_dim_intlist([1].as_slice(), false, Kind::Float);
+    sum + (&along - along.detach())
+}
+
 /// Similarity of each view to the other views of its image: \[views, b, views - 1\].
 fn other_views(z: &Tensor) -> Tensor {
     let views = z.size()[0];
@@ -113,6 +147,27 @@ fn other_views(z: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use tch::Device;
+
+    #[test]
+    fn the_sum_over_the_bank_and_its_gradient_are_the_same_in_blocks() {
+        tch::manual_seed(5);
+        let bank = unit(&Tensor::randn([23, 6], (Kind::Float, Device::Cpu)));
+        let from = unit(&Tensor::randn([4, 6], (Kind::Float, Device::Cpu)));
+        let weights = Tensor::from_slice(&[0.3f32, -1.0, 2.0, 0.5]);
+        let run = |logits| {
+            let z = from.detach().copy().set_requires_grad(true);
+            let sum = log_sum_over_bank(&z, &bank, 0.05, logits);
+            (&sum * &weights).sum(Kind::Float).backward();
+            (sum.detach(), z.grad())
+        };
+        let (whole, gradient) = run(LOGITS);
+        // Blocks of 1, 5 (the last of them of 3) and 22 rows.
+        for logits in [4, 20, 91] {
+            let (sum, found) = run(logits);
+            assert!((&sum - &whole).abs().max().double_value(&[]) < 1e-5, "{logits}");
+            assert!((&found - &gradient).abs().max().double_value(&[]) < 1e-4, "{logits}");
+        }
+    }
 
     fn unit(t: &Tensor) -> Tensor {
         t / t.norm_scalaropt_dim(2, [-1], true)

@@ -6,6 +6,7 @@ use salad_shared::message::message;
 use salad_trainer::config::Config;
 use salad_trainer::tensorboard::projector;
 use salad_trainer::{bench, demo_scene, device, finish, rounds, trace, train};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -103,8 +104,8 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Steps of phase 1, and then as many of phase 2.
-        #[arg(long, default_value_t = 20)]
-        steps: usize,
+        #[arg(long, default_value_t = NonZeroUsize::new(20).unwrap_or(NonZeroUsize::MIN))]
+        steps: NonZeroUsize,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -268,7 +269,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         }
         Command::Trace { data, config, out, steps, overrides } => {
             let config = Config::load(config.as_deref(), &overrides.keys(data.as_ref())?)?;
-            trace::write(&config, *steps, out)?;
+            trace::write(&config, steps.get(), out)?;
         }
         Command::DemoScene { out, seed } => {
             demo_scene::render(out, &demo_scene::Options { seed: *seed, ..Default::default() })

@@ -4,13 +4,14 @@ use crate::native;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// `train.precision`. Weights, gradients, bank, losses and optimiser are f32 in each of them.
+/// `train.precision`. Weights, gradients, bank, losses and optimiser are f32 in each of them, and so is all that is done with
+/// a network outside a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 throughout.
     F32,
-    /// f32 whose products a GPU rounds to 10 bits; the same as `f32` on a CPU.
+    /// f32 whose convolutions a GPU rounds to 10 bits; the same as `f32` on a CPU.
     Tf32,
     /// Convolutions and what lies between them in bf16.
     Bf16,
@@ -28,11 +29,17 @@ impl Precision {
             (named, _) => named,
         };
         if device.is_cuda() {
-            native::allow_tf32(settled != Precision::F32);
+            // libtorch allows it from the start.
+            native::allow_tf32(false);
             // Batches have one size but for an epoch's last: trying cuDNN's algorithms once pays.
             Cuda::cudnn_set_benchmark(true);
         }
         settled
+    }
+
+    /// To be kept for as long as a step lasts: its backward pass rounds as its forward pass does.
+    pub fn for_step(self) -> Option<native::Tf32> {
+        (self == Precision::Tf32).then(native::Tf32::begin)
     }
 
     /// Runs the forward pass `f` on `device` in this precision; what it gives may be bf16.

@@ -62,9 +62,9 @@ impl Schedule {
     }
 }
 
-/// R = 1 / rate, rounded to a whole number of rounds.
+/// R = 1 / rate rounds, and one more where that is no whole number: in the last all images are prototypical.
 pub fn rounds(rate: f64) -> u32 {
-    (1.0 / rate).round().max(1.0) as u32
+    (1.0 / rate - 1e-9).ceil().max(1.0) as u32
 }
 
 #[cfg(test)]
@@ -85,6 +85,6 @@ mod tests {
         let s = Schedule { phase1_epochs: 1, round_epochs: 1, rounds: 1, rate: RateSchedule::Cosine };
         assert_eq!(s.rate_at(0.0), 1.0);
         assert!((s.rate_at(0.5) - 0.5).abs() < 1e-12 && s.rate_at(1.0).abs() < 1e-12);
-        assert_eq!(rounds(0.1), 10);
+        assert_eq!([0.1, 0.15, 0.3, 1.0 / 3.0, 0.7, 1.0].map(rounds), [10, 7, 4, 3, 2, 1]);
     }
 }

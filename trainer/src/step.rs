@@ -52,6 +52,7 @@ impl Learner<'_> {
         mut reached: impl FnMut(Stage),
     ) -> Tensor {
         let (config, net, device) = (self.config, &self.model.net, self.model.store.device());
+        let _rounded = self.precision.for_step();
         let Batch { images, own, grid, .. } = batch; // [all, c, h, w], [r], a row of the bank for each place
         let normal = batch.normal(); // of `all`, so many are views of normal images and come first
         let targets = BatchTargets {

@@ -15,7 +15,7 @@ use tch::TchError;
 struct Trace<'a> {
     /// The recipe, with every default.
     config: &'a Config,
-    /// Training images, which is rows of the bank.
+    /// Training images.
     images: usize,
     /// The round whose neighbourhoods the second half of the steps has, discovered from the bank as it then is.
     round: u32,

@@ -27,8 +27,8 @@ use salad_shared::threshold::MIN_SCORES;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
-use tch::{Kind, TchError, Tensor, no_grad};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,9 @@ pub struct Trained {
     pub history: History,
 }
 
+/// How long a run may go on within a round without a checkpoint: writing one may cost more than a short epoch.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
 /// How a run begins and ends.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extent {
@@ -96,11 +99,7 @@ pub struct Extent {
 
 /// Trains into the folder `run`, or goes on where its checkpoint stands. `None` where it was told to stop on the way.
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
-    let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
-    if config.train.threads > 0 {
-        tch::set_num_threads(config.train.threads as i32);
-    }
-    let precision = config.train.precision.prepare(device);
+    let (device, precision) = prepare_device(config)?;
     let saved = prepare_folder(config, run, extent.resume)?;
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut history = History::default();
@@ -151,6 +150,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let mut monitor = Monitor::open(run, written)?;
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
+    let mut saved_at = Instant::now();
     for epoch in start..end {
         if choice::has_stopped(&config.train, &history.probes) {
             break;
@@ -195,21 +195,24 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             choice::keep_round(&config.train, run, &model, &history.probes)?;
         }
         history.epochs.push(row);
-        let state = State {
-            version: 1,
-            config: config.to_toml(),
-            dataset_sha256: images.sha256.clone(),
-            epochs_done: epoch + 1,
-            round: stage.round,
-            optimiser_steps: adam.steps(),
-            history: history.clone(),
-            written: monitor.commit()?,
-            tensors: String::new(),
-            tensors_sha256: String::new(),
-        };
-        checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
-        choice::drop_rounds(&config.train, run, &history.probes);
         history.write_csv(run).map_err(|(path, source)| TrainError::Io { path, source })?;
+        if stage.ends || epoch + 1 == end || saved_at.elapsed() >= CHECKPOINT_EVERY {
+            let state = State {
+                version: 1,
+                config: config.to_toml(),
+                dataset_sha256: images.sha256.clone(),
+                epochs_done: epoch + 1,
+                round: stage.round,
+                optimiser_steps: adam.steps(),
+                history: history.clone(),
+                written: monitor.commit()?,
+                tensors: String::new(),
+                tensors_sha256: String::new(),
+            };
+            checkpoint::save(run, state, &tensors_to_save(&model, &bank, &adam, neighbourhoods.as_ref()))?;
+            choice::drop_rounds(&config.train, run, &history.probes);
+            saved_at = Instant::now();
+        }
     }
     progress.finish();
     let done = history.epochs.len() as u32;
@@ -243,7 +246,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
         )));
     };
     let config = adjust(&state.config)?;
-    same_training(run, &state.config, &config)?;
+    same_training(run, &state.config, &config, true)?;
     let epochs = config.schedule().epochs();
     if state.epochs_done < epochs && !choice::has_stopped(&config.train, &state.history.probes) {
         return Err(TrainError::Refused(format!(
@@ -252,7 +255,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
             state.epochs_done
         )));
     }
-    let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
+    let (device, _) = prepare_device(&config)?;
     let images = load_images(&config, run)?;
     if state.dataset_sha256 != images.sha256 {
         log::warn!("the training images are not those the run was trained on");
@@ -269,6 +272,15 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
         &loader(&config, &images.train.frames, config.train.loader_threads)?,
     )?;
     Ok(Trained { config, images, model, choice, history })
+}
+
+/// Sets libtorch for the threads, the device and the precision of a configuration.
+pub(crate) fn prepare_device(config: &Config) -> Result<(Device, Precision), TrainError> {
+    let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
+    if config.train.threads > 0 {
+        tch::set_num_threads(config.train.threads as i32);
+    }
+    Ok((device, config.train.precision.prepare(device)))
 }
 
 /// One epoch's parts, borrowed from the run.
@@ -337,7 +349,7 @@ fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Sa
         ))),
         (None, true) => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
         (Some((state, _)), true) => {
-            same_training(run, &state.config, config)?;
+            same_training(run, &state.config, config, config.train.keep_rounds)?;
             Ok(saved)
         }
         (None, false) => {
@@ -361,8 +373,9 @@ fn check_validation(found: usize, root: &Path) -> Result<(), TrainError> {
 }
 
 /// Refuses a configuration that would not have trained these weights on these images. What follows the training may
-/// change, and where things are and run.
-fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainError> {
+/// change, and where things are and run; which weights are kept where `other_keep` says so, since those of rounds that are
+/// over may be gone.
+fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> Result<(), TrainError> {
     let began = Config::load_text("checkpoint.json", saved, &[])?;
     let mut like = began.clone();
     like.name.clone_from(&config.name);
@@ -371,8 +384,10 @@ fn same_training(run: &Path, saved: &str, config: &Config) -> Result<(), TrainEr
     like.train.device.clone_from(&config.train.device);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
-    like.train.keep = config.train.keep;
-    like.train.average_rounds = config.train.average_rounds;
+    if other_keep {
+        like.train.keep = config.train.keep;
+        like.train.average_rounds = config.train.average_rounds;
+    }
     like.score = config.score;
     if let (Some(like), Some(patch)) = (&mut like.network.patch, &config.network.patch) {
         like.top = patch.top;

@@ -1,7 +1,6 @@
 //! The start of a run without its folder: images, network, bank, optimiser, loader. What `bench` times and `trace` writes down.
 
 use crate::config::Config;
-use crate::device;
 use crate::images;
 use crate::loader::{Batch, Loader};
 use crate::memory_bank::MemoryBank;
@@ -10,7 +9,7 @@ use crate::neighbours::Neighbourhoods;
 use crate::optimiser::Adam;
 use crate::precision::Precision;
 use crate::step::{Learner, Stage};
-use crate::train::{TrainError, loader};
+use crate::train::{TrainError, loader, prepare_device};
 use salad_shared::preprocess::Frame;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,11 +40,7 @@ pub struct Trial {
 impl Trial {
     /// Reads the training images and builds the rest.
     pub fn new(config: &Config) -> Result<Trial, TrainError> {
-        let device = device::parse(&config.train.device).map_err(TrainError::Refused)?;
-        if config.train.threads > 0 {
-            tch::set_num_threads(config.train.threads as i32);
-        }
-        let precision = config.train.precision.prepare(device);
+        let (device, precision) = prepare_device(config)?;
         // The frames of a video have to lie somewhere.
         let scratch = tempfile::tempdir().map_err(|source| TrainError::Io { path: std::env::temp_dir(), source })?;
         let items = images::open(config, scratch.path())?.train;

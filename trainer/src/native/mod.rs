@@ -47,6 +47,7 @@ unsafe extern "C" {
     ) -> c_int;
     fn salad_autocast_bf16(cuda: c_int, on: c_int) -> c_int;
     fn salad_allow_tf32(on: c_int);
+    #[cfg(test)]
     fn salad_tf32() -> c_int;
 }
 
@@ -177,16 +178,28 @@ impl Drop for Bf16 {
     }
 }
 
-/// Whether CUDA's matrix products and convolutions of f32 may round to 10 bits (TF32).
+/// Whether CUDA's convolutions of f32 may round to 10 bits (TF32); its matrix products never may.
 pub fn allow_tf32(on: bool) {
     // SAFETY: sets a flag of libtorch.
     unsafe { salad_allow_tf32(on.into()) }
 }
 
-/// Whether [`allow_tf32`] is on, for both.
-pub fn tf32_allowed() -> bool {
-    // SAFETY: reads two flags of libtorch.
-    unsafe { salad_tf32() == 3 }
+/// While it lives, CUDA's convolutions of f32 may round to 10 bits.
+#[derive(Debug)]
+pub struct Tf32(());
+
+impl Tf32 {
+    /// Begins.
+    pub fn begin() -> Tf32 {
+        allow_tf32(true);
+        Tf32(())
+    }
+}
+
+impl Drop for Tf32 {
+    fn drop(&mut self) {
+        allow_tf32(false);
+    }
 }
 
 /// The tensor that C++ made, now ours.
@@ -309,11 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn tf32_is_a_switch() {
-        for on in [true, false] {
-            allow_tf32(on);
-            assert_eq!(tf32_allowed(), on);
-        }
+    fn tf32_is_for_convolutions_and_ends_with_its_guard() {
+        // SAFETY: reads two flags of libtorch.
+        let flags = || unsafe { salad_tf32() };
+        let guard = Tf32::begin();
+        assert_eq!(flags(), 2);
+        drop(guard);
+        assert_eq!(flags(), 0);
     }
 
     #[test]

@@ -71,7 +71,7 @@ int salad_autocast_bf16(int cuda, int on) {
 }
 
 void salad_allow_tf32(int on) {
-  at::globalContext().setAllowTF32CuBLAS(on != 0);
+  at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(on != 0);
 }
 

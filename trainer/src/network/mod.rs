@@ -7,6 +7,7 @@ mod unet;
 mod upsampled;
 
 use crate::folded::{FoldedNet, Readout};
+use crate::quantize::MAX_FAN_IN;
 use layer::Layer;
 use ndarray::Array2;
 use salad_shared::preprocess::InputSpec;
@@ -151,6 +152,13 @@ impl NetworkConfig {
             ));
         }
         let cells = i64::from(side >> halvings).pow(2);
+        let products = cells * widths.last().copied().unwrap_or(0);
+        if self.kind == NetworkKind::Unet && products > MAX_FAN_IN as i64 {
+            return Err(format!(
+                "input.size = {side}: an embedding of this `unet` sums {products} products, and int8 can add up {MAX_FAN_IN}; \
+                 lower it or network.widths"
+            ));
+        }
         if self.kind == NetworkKind::Edge && self.patch.is_none() && self.embedding_dim % cells != 0 {
             return Err(format!(
                 "network.embedding_dim = {}: `edge` spreads it over the {cells} places of its last map, so it has to be a \
@@ -231,12 +239,15 @@ impl PatchConfig {
         if !(1..=1024).contains(&self.receptive_field) {
             return Err(format!("network.patch.receptive_field = {}: has to be from 1 to 1024", self.receptive_field));
         }
-        let places = u64::from(side / self.stride).pow(2);
+        if self.stride > side {
+            return Err(format!(
+                "network.patch.stride = {}: an input of {side} x {side} has no place; lower it, or raise input.size",
+                self.stride
+            ));
+        }
         for (key, value) in [("bank_places", self.bank_places as u64), ("top", u64::from(self.top))] {
-            if !(1..=places).contains(&value) {
-                return Err(format!(
-                    "network.patch.{key} = {value}: has to be from 1 to the {places} places of an image"
-                ));
+            if value == 0 {
+                return Err(format!("network.patch.{key} = 0: has to be at least 1"));
             }
         }
         Ok(())
@@ -409,7 +420,7 @@ mod tests {
             (PatchConfig { stride: 12, ..Default::default() }, "stride = 12"),
             (PatchConfig { stride: 0, ..Default::default() }, "stride = 0"),
             (PatchConfig { receptive_field: 0, ..Default::default() }, "receptive_field = 0"),
-            (PatchConfig { bank_places: 65, ..Default::default() }, "bank_places = 65"),
+            (PatchConfig { bank_places: 0, ..Default::default() }, "bank_places = 0"),
             (PatchConfig { top: 0, ..Default::default() }, "top = 0"),
         ] {
             let error = with(patch).check(64).unwrap_err();

@@ -24,7 +24,7 @@ use tch::{Kind, TchError, Tensor};
 const INPUT_SCALE: f32 = 1.0 / 127.0;
 
 /// Products of two int8 that a 32-bit sum, half of it, takes without overflow.
-const MAX_FAN_IN: usize = (1 << 30) / (128 * 127);
+pub(crate) const MAX_FAN_IN: usize = (1 << 30) / (128 * 127);
 
 /// The largest bias: the other half.
 const MAX_BIAS: f64 = (1_i64 << 30) as f64;

@@ -1,6 +1,6 @@
 """The trainer's speed beside the reference's: same pictures, recipe, threads and precision, in turn, in one run.
 
-    bench.py TRAINER PICTURES [--rounds 3] [--seconds 10] [-- flags of `salad-trainer bench`]
+    bench.py TRAINER PICTURES [--rounds 3] [--seconds 10] [--at-least 1.3] [-- flags of `salad-trainer bench`]
 
 Both load for themselves. The reference decodes its files anew each epoch in DataLoader workers, as PyTorch programs do; the
 trainer decodes once and keeps the frames, as is its design. A second line has the reference keep its decoded pictures too.
@@ -44,6 +44,7 @@ def main():
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--at-least", type=float, default=0, help="fail where the ratio to the reference is below this")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     flags = sys.argv[end + 1 :]
     a = parser.parse_args(sys.argv[1:end])
@@ -78,6 +79,9 @@ def main():
             line += (f"; trainer {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f}), "
                      f"{statistics.median(cpu['trainer']) / per_cpu:.2f} by CPU time")
         print(line)
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(speeds["trainer"], speeds["reference"]))
+    if ratio < a.at_least:
+        sys.exit(f"bench: FAILED: {ratio:.2f} times as fast, and {a.at_least} was asked for")
 
 
 if __name__ == "__main__":

@@ -518,6 +518,10 @@ mod tests {
             ("[threshold]\nfalse_alarms = 'seldom'\n", "false_alarms"),
             ("[condense]\nprototypes = 0\n", "condense.prototypes"),
             ("[threshold]\nfps = 0.0\n", "threshold.fps"),
+            ("[train]\nnegatives = 'turned'\n[augment]\nhflip = 0.5\nvflip = 0.5\n", "augment.vflip = 0.5"),
+            ("[train]\nnegatives = 'turned'\n[augment]\nrotate_degrees = 90.0\n", "augment.rotate_degrees = 90"),
+            ("[input]\nsize = 640\n[network]\nkind = 'unet'\n", "input.size = 640"),
+            ("[input]\nsize = 32\n[network.patch]\nstride = 64\n", "network.patch.stride = 64"),
             ("seed = \n", "line 1"),
         ];
         for (text, expected) in cases {

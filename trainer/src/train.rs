@@ -400,8 +400,8 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
-         condense, quantize, threshold, train.keep, train.device and threads may differ: leave the rest out, or train anew \
-         into another --out",
+         condense, quantize, threshold, train.device, threads and train.keep (to resume, with train.keep_rounds alone) may \
+         differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

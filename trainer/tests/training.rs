@@ -4,6 +4,7 @@
 
 mod small_run;
 
+use salad_trainer::choice::Keep;
 use salad_trainer::config::Config;
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
@@ -83,6 +84,10 @@ fn what_a_run_cannot_go_on_with_is_refused() {
     assert!(refused(&config, Extent::default()).contains("--resume"));
     let mut other = config.clone();
     other.train.learning_rate *= 2.0;
+    assert!(refused(&other, resume).contains("configuration"));
+    // The weights of rounds that are over may be gone.
+    let mut other = config.clone();
+    other.train.keep = Keep::Average;
     assert!(refused(&other, resume).contains("configuration"));
     std::fs::remove_file(data.join("00.png")).unwrap();
     assert!(refused(&config, resume).contains("training images are not those"));

@@ -1,5 +1,6 @@
 //! Salad's edge runtime: frames in, anomaly scores, decisions and events out. `pipeline` is the place to start reading.
 
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;

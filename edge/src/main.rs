@@ -1,70 +1,17 @@
-//! `salad-edge`: the command line. Parsing only; what the commands do is in the library.
+//! `salad-edge`: from the command line to the command; both are in the library.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use salad_edge::cli::{Cli, Command};
 use salad_edge::commands::Outcome;
 use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
-use salad_edge::model::FormChoice;
 use salad_shared::message::message;
 use signal_hook::consts::TERM_SIGNALS;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-/// Finds what does not look like the normal images a model was trained on.
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Check a model bundle and print what is in it.
-    Inspect {
-        /// The bundle, NAME.salad.
-        bundle: PathBuf,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-        /// Print the model card too.
-        #[arg(long)]
-        card: bool,
-    },
-    /// Score images, folders of images (recursively, in sorted order) and videos.
-    Score {
-        /// The bundle, NAME.salad.
-        bundle: PathBuf,
-        /// Images, folders, videos.
-        #[arg(required = true)]
-        paths: Vec<PathBuf>,
-        /// Numeric form of encoder and prototypes.
-        #[arg(long, value_enum, default_value_t)]
-        form: FormChoice,
-        /// Print a JSON line for each image.
-        #[arg(long)]
-        json: bool,
-        /// Threads; one a processor where it is not given.
-        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-        threads: Option<u16>,
-        /// Call an image anomalous above this score instead of the bundle's threshold.
-        #[arg(long, value_parser = finite, allow_negative_numbers = true)]
-        threshold: Option<f32>,
-    },
-    /// Watch a source of frames and tell of events, as a configuration file says.
-    Run {
-        /// The configuration file; packaging/edge.toml is an example with every setting.
-        #[arg(long)]
-        config: PathBuf,
-        /// Print a JSON line for each frame.
-        #[arg(long)]
-        json: bool,
-    },
-}
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,tract=error")).init();
@@ -100,9 +47,4 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
             Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
         }
     }
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if value.is_finite() { Ok(value) } else { Err("not a finite number".to_owned()) }
 }

@@ -16,7 +16,7 @@ missing_packages() {
   command -v g++ >/dev/null || echo g++
   command -v ffmpeg >/dev/null || echo ffmpeg
   # bindgen, for the camera's kernel interface.
-  compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || echo libclang-dev
+  compgen -G '/usr/lib/llvm-*/lib/libclang[.-][0-9s]*' >/dev/null || echo libclang-dev
   command -v python3 >/dev/null || echo python3
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }

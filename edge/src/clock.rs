@@ -19,6 +19,12 @@ impl Moment {
         let wall = self.wall.saturating_add(duration).unwrap_or(Timestamp::MAX);
         Moment { elapsed: self.elapsed.saturating_add(duration), wall }
     }
+
+    /// This moment, earlier by `duration`, but not before the clock was made.
+    pub fn minus(&self, duration: Duration) -> Moment {
+        let wall = self.wall.saturating_sub(duration).unwrap_or(Timestamp::MIN);
+        Moment { elapsed: self.elapsed.saturating_sub(duration), wall }
+    }
 }
 
 /// Where time comes from.
@@ -99,8 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_at_the_end_of_time_stays_there() {
+    fn a_moment_at_an_end_of_time_stays_there() {
         let last = Moment { elapsed: Duration::MAX, wall: Timestamp::MAX };
         assert_eq!(last.plus(Duration::from_secs(9)), last);
+        let first = Moment { elapsed: Duration::ZERO, wall: Timestamp::MIN };
+        assert_eq!(first.minus(Duration::from_secs(9)), first);
     }
 }

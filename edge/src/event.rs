@@ -1,15 +1,69 @@
-//! Events as the sinks get them, one JSON object each.
+//! Events as the sinks get them, one JSON object each: anomalies, and troubles with the camera.
 
 use jiff::Timestamp;
 use salad_shared::bank::Neighbour;
 use salad_shared::manifest::Form;
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 
 /// How many prototypes are told with a score.
 pub const NEAREST_TOLD: usize = 3;
 
-/// A message about an event.
+/// What a sink gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "subject", rename_all = "lowercase")]
+pub enum Message {
+    /// Something does not look normal.
+    Anomaly(Event),
+    /// Something is wrong with the camera.
+    Camera(CameraEvent),
+}
+
+/// A message about a trouble with the camera.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CameraEvent {
+    /// `new` or `end`.
+    pub kind: EventKind,
+    /// The same in both messages about one trouble; see [`new_id`].
+    pub id: String,
+    /// When this was noticed, UTC.
+    pub time: Timestamp,
+    /// When the trouble was first noticed, UTC.
+    pub started: Timestamp,
+    /// What is wrong.
+    pub trouble: Trouble,
+    /// What is known of it, for people.
+    pub detail: String,
+    /// How often the camera was opened since its last usable frame.
+    pub attempts: u32,
+}
+
+/// What can be wrong with a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trouble {
+    /// It gives no usable frames.
+    #[serde(rename = "camera_offline")]
+    Offline,
+    /// All its frames are the same.
+    #[serde(rename = "camera_frozen")]
+    Frozen,
+    /// It is covered, or sees nothing but black or white.
+    #[serde(rename = "camera_obstructed")]
+    Obstructed,
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::Offline => "offline",
+            Trouble::Frozen => "frozen",
+            Trouble::Obstructed => "obstructed",
+        })
+    }
+}
+
+/// A message about an anomaly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// What the message says.
@@ -136,9 +190,32 @@ mod tests {
             snapshot: None,
             reason: Some(EndReason::SourceEnded),
         };
-        let json = serde_json::to_string(&event).unwrap();
-        assert!(json.contains(r#""kind":"end""#) && json.contains(r#""time":"1970-01-01T00:00:00Z""#), "{json}");
+        let message = Message::Anomaly(event);
+        let json = serde_json::to_string(&message).unwrap();
+        assert!(
+            json.starts_with(r#"{"subject":"anomaly","kind":"end""#)
+                && json.contains(r#""time":"1970-01-01T00:00:00Z""#),
+            "{json}"
+        );
         assert!(json.contains(r#""reason":"source-ended""#) && !json.contains('\n'), "{json}");
-        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        assert_eq!(serde_json::from_str::<Message>(&json).unwrap(), message);
+    }
+
+    #[test]
+    fn a_trouble_has_its_name_and_comes_back() {
+        let time = Timestamp::UNIX_EPOCH;
+        let event = CameraEvent {
+            kind: EventKind::New,
+            id: new_id(time),
+            time,
+            started: time,
+            trouble: Trouble::Obstructed,
+            detail: "covered".into(),
+            attempts: 0,
+        };
+        let message = Message::Camera(event);
+        let json = serde_json::to_string(&message).unwrap();
+        assert!(json.contains(r#""subject":"camera""#) && json.contains(r#""trouble":"camera_obstructed""#), "{json}");
+        assert_eq!(serde_json::from_str::<Message>(&json).unwrap(), message);
     }
 }

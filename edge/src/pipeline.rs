@@ -3,11 +3,14 @@
 use crate::clock::Moment;
 use crate::decision::{Change, Decision};
 use crate::encoder::{Encoder, EncoderError};
-use crate::event::{EndReason, Event, EventKind, Nearest, nearest, new_id};
+use crate::event::{CameraEvent, EndReason, Event, EventKind, Message, Nearest, Trouble, nearest, new_id};
+use crate::lens::{Lens, Look};
 use crate::model::Model;
+use crate::motion::Motion;
+use crate::regions::Regions;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
-use crate::source::{Captured, Next, Source, SourceError};
+use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
 use salad_shared::bank::Bank;
 use salad_shared::manifest::Form;
 use salad_shared::patch::{HeatMap, HeatScale, PatchGrid, score_image};
@@ -33,17 +36,36 @@ pub enum PipelineError {
     Output(io::Error),
 }
 
-/// What a run came to.
+/// What a run has come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Frames scored.
+    /// Frames with a score.
     pub frames: u64,
+    /// Of these, frames in which too little had moved, so that they got the score of the one before.
+    pub still: u64,
+    /// Frames on which the lens was covered.
+    pub obstructed: u64,
+    /// Frames that came in time, but of which a newer one came before they were taken.
+    pub dropped: u64,
     /// Frames that could not be used.
     pub skipped: u64,
     /// Scored frames over the threshold.
     pub anomalous: u64,
-    /// Events that began.
+    /// Events that began; troubles with the camera are not counted.
     pub events: u64,
+    /// What is wrong with the camera now.
+    pub trouble: Option<Trouble>,
+}
+
+/// What stands between the source and the scorer.
+#[derive(Debug, Default)]
+pub struct Gates {
+    /// What of a frame counts.
+    pub regions: Option<Regions>,
+    /// Keeps back frames on which the lens is covered.
+    pub lens: Option<Lens>,
+    /// Keeps back frames in which nothing has moved.
+    pub motion: Option<Motion>,
 }
 
 /// The pipeline of one run.
@@ -51,12 +73,15 @@ pub struct Pipeline<'s, 'o> {
     scorer: Scorer,
     form: Form,
     heat_scale: Option<HeatScale>,
+    gates: Gates,
+    last_scored: Option<Scored>,
     decision: Decision,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
     open: Option<OpenEvent>,
     peak: Option<Peak>,
     last_frame: Option<Moment>,
+    troubles: Vec<OpenTrouble>,
     summary: Summary,
 }
 
@@ -64,6 +89,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// `frame_lines` gets a JSON line for each scored frame.
     pub fn new(
         model: &Model,
+        gates: Gates,
         decision: Decision,
         sinks: &'s mut Sinks,
         frame_lines: Option<&'o mut dyn Write>,
@@ -72,19 +98,27 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             scorer: model.scorer()?,
             form: model.form,
             heat_scale: model.heat_scale,
+            gates,
+            last_scored: None,
             decision,
             sinks,
             frame_lines,
             open: None,
             peak: None,
             last_frame: None,
+            troubles: Vec::new(),
             summary: Summary::default(),
         })
     }
 
     /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
-    /// ended, after an error too.
-    pub fn run(mut self, source: &mut dyn Source, stop: &AtomicBool) -> (Summary, Result<(), PipelineError>) {
+    /// ended, after an error too. `beat` is called each time round, several times a second.
+    pub fn run(
+        mut self,
+        source: &mut dyn Source,
+        stop: &AtomicBool,
+        beat: &mut dyn FnMut(&Summary),
+    ) -> (Summary, Result<(), PipelineError>) {
         let (reason, result) = loop {
             if stop.load(Ordering::Relaxed) {
                 break (EndReason::Shutdown, Ok(()));
@@ -96,10 +130,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                     Err(error) => break (EndReason::Shutdown, Err(PipelineError::Output(error))),
                 },
                 Ok(Next::Bad { name, problem }) => self.skip(&name, &problem),
+                Ok(Next::Trouble(change)) => self.camera(change),
                 Ok(Next::Nothing) => {}
                 Ok(Next::Ended) => break (EndReason::SourceEnded, Ok(())),
                 Err(error) => break (EndReason::SourceEnded, Err(error.into())),
             }
+            self.summary.dropped = source.dropped();
+            beat(&self.summary);
         };
         if let Some(at) = self.last_frame.filter(|_| self.decision.close()) {
             self.tell(EventKind::End, at, Some(reason));
@@ -107,16 +144,33 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         (self.summary, result)
     }
 
-    /// One frame: score, decision, event, sinks. Only the frame lines can fail.
+    /// One frame: gates, score, decision, event, sinks. Only the frame lines can fail.
     fn take(&mut self, captured: Captured) -> io::Result<()> {
-        let Captured { frame, name, at } = captured;
-        let scored = match self.scorer.score(&frame) {
-            Ok(scored) => scored,
-            Err(error) => {
-                self.skip(&name, &error.to_string());
-                return Ok(());
+        let Captured { mut frame, name, at } = captured;
+        if let Some(regions) = &mut self.gates.regions {
+            frame = regions.apply(frame);
+        }
+        if self.is_covered(&frame, at) {
+            self.summary.obstructed += 1;
+            return Ok(());
+        }
+        let moved = self.gates.motion.as_mut().is_none_or(|motion| motion.wants(&frame, at.elapsed));
+        let scored = match self.last_scored.clone().filter(|_| !moved) {
+            Some(last) => {
+                self.summary.still += 1;
+                last
             }
+            None => match self.scorer.score(&frame) {
+                Ok(scored) => scored,
+                Err(error) => {
+                    self.skip(&name, &error.to_string());
+                    return Ok(());
+                }
+            },
         };
+        if self.gates.motion.is_some() {
+            self.last_scored = Some(scored.clone());
+        }
         let step = self.decision.step(scored.score, at.elapsed);
         self.summary.frames += 1;
         self.summary.anomalous += u64::from(step.over);
@@ -154,7 +208,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 self.sinks.picture(&open.id, &shown)
             };
         }
-        self.sinks.send(&Event {
+        self.sinks.send(&Message::Anomaly(Event {
             kind,
             id: open.id.clone(),
             time: at.wall,
@@ -167,10 +221,51 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             nearest: peak.nearest.clone(),
             snapshot: peak.snapshot.clone(),
             reason,
-        });
+        }));
         if kind == EventKind::End {
             (self.open, self.peak) = (None, None);
         }
+    }
+
+    /// Whether the lens is covered, so that the frame says nothing of the scene.
+    fn is_covered(&mut self, frame: &Frame, at: Moment) -> bool {
+        let Some(lens) = &mut self.gates.lens else { return false };
+        let change = |begins, detail| TroubleChange { trouble: Trouble::Obstructed, begins, at, detail, attempts: 0 };
+        match lens.look(frame, at.elapsed) {
+            Look::Free => false,
+            Look::FreeAgain => {
+                self.camera(change(false, "the scene is seen again".to_owned()));
+                false
+            }
+            Look::Covered => true,
+            Look::TellCovered(detail) => {
+                self.camera(change(true, detail));
+                true
+            }
+        }
+    }
+
+    /// Tells the sinks about a trouble with the camera. What is still wrong when the program ends stays open.
+    fn camera(&mut self, change: TroubleChange) {
+        let TroubleChange { trouble, begins, at, detail, attempts } = change;
+        let (kind, open) = if begins {
+            let open = OpenTrouble { trouble, id: new_id(at.wall), started: at };
+            self.troubles.push(open.clone());
+            (EventKind::New, open)
+        } else {
+            let Some(place) = self.troubles.iter().position(|open| open.trouble == trouble) else { return };
+            (EventKind::End, self.troubles.remove(place))
+        };
+        self.summary.trouble = self.troubles.last().map(|open| open.trouble);
+        self.sinks.send(&Message::Camera(CameraEvent {
+            kind,
+            id: open.id,
+            time: at.wall,
+            started: open.started.wall,
+            trouble,
+            detail,
+            attempts,
+        }));
     }
 
     fn skip(&mut self, name: &str, problem: &str) {
@@ -230,6 +325,13 @@ pub struct Scored {
 }
 
 struct OpenEvent {
+    id: String,
+    started: Moment,
+}
+
+#[derive(Debug, Clone)]
+struct OpenTrouble {
+    trouble: Trouble,
     id: String,
     started: Moment,
 }
@@ -298,8 +400,9 @@ mod tests {
         let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
         let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
         let mut lines = Vec::new();
-        let pipeline = Pipeline::new(&model, decision(model.threshold), &mut sinks, Some(&mut lines)).unwrap();
-        let (summary, result) = pipeline.run(&mut source, &AtomicBool::new(stop));
+        let gates = Gates::default();
+        let pipeline = Pipeline::new(&model, gates, decision(model.threshold), &mut sinks, Some(&mut lines)).unwrap();
+        let (summary, result) = pipeline.run(&mut source, &AtomicBool::new(stop), &mut |_| {});
         result.unwrap();
         fn read<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
@@ -315,7 +418,7 @@ mod tests {
         // An event from 2 s (opened with the second of two) to 5 s, another that is open at the end.
         write_frames(&dir.path().join("frames"), &[f, t, t, f, f, f, f, f, t, t]);
         let ran = run(dir.path(), &dir.path().join("events.jsonl"), false);
-        assert_eq!(ran.summary, Summary { frames: 10, skipped: 0, anomalous: 4, events: 2 });
+        assert_eq!(ran.summary, Summary { frames: 10, anomalous: 4, events: 2, ..Summary::default() });
         let told: Vec<_> = ran.events.iter().map(|e| (e.kind, e.reason, e.time.to_string())).collect();
         let at = |second: u32| format!("2026-01-01T00:00:0{second}Z");
         let expected = [
@@ -368,7 +471,7 @@ mod tests {
         let bytes = std::fs::read(&torn).unwrap();
         std::fs::write(&torn, &bytes[..bytes.len() / 3]).unwrap();
         let ran = run(dir.path(), Path::new("/dev/full"), false);
-        assert_eq!(ran.summary, Summary { frames: 4, skipped: 1, anomalous: 4, events: 1 });
+        assert_eq!(ran.summary, Summary { frames: 4, skipped: 1, anomalous: 4, events: 1, ..Summary::default() });
         assert_eq!(ran.losses, ["event log /dev/full: 2 of 2 writes were lost"]);
         assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 1);
     }
@@ -405,11 +508,11 @@ mod tests {
         let path = dir.path().join("events.jsonl");
         let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None);
         let model = Model::load(&bundle(), FormChoice::Int8).unwrap();
-        let pipeline = Pipeline::new(&model, decision(0.1), &mut sinks, Some(lines)).unwrap();
+        let pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, Some(lines)).unwrap();
         let stop = AtomicBool::new(false);
         let frames = vec![crate::support::anomalous_frame(); 3];
         let mut source = Failing { frames, taken: 0, stop: stop_with_last.then_some(&stop) };
-        let (_, result) = pipeline.run(&mut source, &stop);
+        let (_, result) = pipeline.run(&mut source, &stop, &mut |_| {});
         let text = std::fs::read_to_string(&path).unwrap();
         (text.lines().map(|l| serde_json::from_str(l).unwrap()).collect(), result)
     }

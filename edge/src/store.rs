@@ -1,6 +1,6 @@
 //! The event log: JSON lines, one an event message, on the disk before the program goes on.
 
-use crate::event::Event;
+use crate::event::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -37,10 +37,10 @@ impl EventLog {
         &self.path
     }
 
-    /// Appends one event and waits until the disk has it.
-    pub fn append(&mut self, event: &Event) -> io::Result<()> {
+    /// Appends one message and waits until the disk has it.
+    pub fn append(&mut self, message: &Message) -> io::Result<()> {
         let mut line = if self.torn { "\n".to_owned() } else { String::new() };
-        line.push_str(&serde_json::to_string(event)?);
+        line.push_str(&serde_json::to_string(message)?);
         line.push('\n');
         // Until the whole line is known to be there, the next must not be put behind it.
         self.torn = true;
@@ -67,12 +67,12 @@ fn ends_mid_line(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventKind, new_id};
+    use crate::event::{Event, EventKind, new_id};
     use jiff::Timestamp;
 
-    fn event() -> Event {
+    fn event() -> Message {
         let time = Timestamp::UNIX_EPOCH;
-        Event {
+        Message::Anomaly(Event {
             kind: EventKind::New,
             id: new_id(time),
             time,
@@ -85,7 +85,7 @@ mod tests {
             nearest: Vec::new(),
             snapshot: None,
             reason: None,
-        }
+        })
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
             EventLog::open(&path).unwrap().append(event).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let read: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let read: Vec<Message> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(read, events);
     }
 
@@ -113,7 +113,7 @@ mod tests {
         log.append(&event()).unwrap();
         log.append(&event()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let good: Vec<bool> = text.lines().map(|l| serde_json::from_str::<Event>(l).is_ok()).collect();
+        let good: Vec<bool> = text.lines().map(|l| serde_json::from_str::<Message>(l).is_ok()).collect();
         assert_eq!(good, [true, false, true, true]);
     }
 

@@ -97,6 +97,11 @@ impl Frame {
         &self.rgb
     }
 
+    /// The pixels, HWC, without copying them.
+    pub fn into_rgb(self) -> Vec<u8> {
+        self.rgb
+    }
+
     /// The colour at column `x` and row `y`; panics outside the frame.
     pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         let at = (y * self.width as usize + x) * 3;

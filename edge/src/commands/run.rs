@@ -1,18 +1,19 @@
 //! `salad-edge run`: the pipeline of a configuration file, until the source ends or the program is told to stop.
 
 use super::Outcome;
-use crate::clock::{Clock, RealClock, SimulatedClock};
-use crate::config::{Config, ConfigError, Pace};
+use crate::config::{Config, ConfigError};
 use crate::decision::Decision;
 use crate::encoder::EncoderError;
+use crate::lens::Lens;
 use crate::model::{Model, ModelError};
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::motion::Motion;
+use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
+use crate::regions::Regions;
+use crate::service::Service;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Snapshots;
-use crate::source::SourceError;
-use crate::source::replay::Replay;
+use crate::source::{self, SourceError};
 use crate::store::EventLog;
-use jiff::Timestamp;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,23 +55,19 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let config = Config::read(config)?;
     let model = Model::read(&config.bundle, config.form)?;
     let decision = Decision::new(config.decision.params(model.threshold)?);
-    let clock: Arc<dyn Clock> = match config.pace {
-        Pace::Real => Arc::new(RealClock::start()),
-        Pace::Fast => Arc::new(SimulatedClock::starting_at(Timestamp::now())),
-    };
-    let mut source = Replay::open(config.replay.clone(), clock)?;
+    let mut source = source::open(&config.camera.source)?;
     let mut sinks = sinks(&config, &model)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
-    let pipeline = Pipeline::new(&model, decision, &mut sinks, frame_lines)?;
-    let (summary, result) = pipeline.run(&mut source, stop);
+    let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
+    let mut service = Service::ready();
+    let (summary, result) = pipeline.run(source.as_mut(), stop, &mut |summary| service.beat(summary));
+    service.stopping();
 
+    let Summary { frames, still, anomalous, skipped, obstructed, dropped, events, .. } = summary;
     log::info!(
-        "{} frames scored, {} of them anomalous, {} skipped; {} events",
-        summary.frames,
-        summary.anomalous,
-        summary.skipped,
-        summary.events
+        "{frames} frames scored, {anomalous} of them anomalous, {still} still; {skipped} skipped, {obstructed} obstructed, \
+         {dropped} dropped; {events} events"
     );
     let losses = sinks.losses();
     for loss in &losses {
@@ -78,6 +75,15 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     }
     result?;
     Ok(if losses.is_empty() { Outcome::Complete } else { Outcome::Partial })
+}
+
+fn gates(config: &Config, model: &Model) -> Gates {
+    let regions = &config.camera.regions;
+    Gates {
+        regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
+        lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
+        motion: config.motion.map(Motion::new),
+    }
 }
 
 fn sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {

@@ -3,7 +3,7 @@
 
 pub mod snapshot;
 
-use crate::event::Event;
+use crate::event::Message;
 use crate::store::EventLog;
 use snapshot::{Shown, Snapshots};
 use std::io;
@@ -38,10 +38,17 @@ impl Sinks {
     }
 
     /// Sends out a message.
-    pub fn send(&mut self, event: &Event) {
-        log::info!("event {}: {:?}, top score {:.4}", event.id, event.kind, event.top_score);
+    pub fn send(&mut self, message: &Message) {
+        match message {
+            Message::Anomaly(event) => {
+                log::info!("event {}: {:?}, top score {:.4}", event.id, event.kind, event.top_score);
+            }
+            Message::Camera(event) => {
+                log::warn!("event {}: camera {}: {:?}: {}", event.id, event.trouble, event.kind, event.detail);
+            }
+        }
         if let Some((log, health)) = &mut self.log {
-            let appended = log.append(event);
+            let appended = log.append(message);
             health.note(appended);
         }
     }

@@ -1,19 +1,53 @@
 //! Where frames come from.
 
+pub mod camera;
+pub mod child;
+pub mod devices;
 pub mod files;
+pub mod live;
+mod mjpeg;
+pub mod pixels;
+mod ppm;
+pub mod presets;
 pub mod replay;
+pub mod stream;
 pub mod video;
 
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment, RealClock, SimulatedClock};
+use crate::config::source::{Pace, SourceSpec};
+use crate::event::Trouble;
+use jiff::Timestamp;
+use live::Live;
+use replay::Replay;
 use salad_shared::preprocess::Frame;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A stream of frames. Whoever waits for one can give up: a camera may stall for ever.
 pub trait Source {
     /// The next frame, or what there is instead after at most `timeout`. An error ends the stream.
     fn next(&mut self, timeout: Duration) -> Result<Next, SourceError>;
+
+    /// Frames that came in time and were not taken, because a newer one came first.
+    fn dropped(&self) -> u64 {
+        0
+    }
+}
+
+/// Opens what a configuration names. A camera that is not there is no error: it is waited for.
+pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match spec {
+        SourceSpec::Replay { replay, pace } => {
+            let clock: Arc<dyn Clock> = match pace {
+                Pace::Real => Arc::new(RealClock::start()),
+                Pace::Fast => Arc::new(SimulatedClock::starting_at(Timestamp::now())),
+            };
+            Box::new(Replay::open(replay.clone(), clock)?)
+        }
+        SourceSpec::Live(live) => Box::new(Live::new(live.clone(), Arc::new(RealClock::start()))),
+    })
 }
 
 /// What a source has to say.
@@ -28,10 +62,27 @@ pub enum Next {
         /// What is wrong with it.
         problem: String,
     },
+    /// Something is wrong with the camera, or is no more.
+    Trouble(TroubleChange),
     /// Nothing within the timeout; ask again.
     Nothing,
     /// There are no more frames.
     Ended,
+}
+
+/// The beginning or the end of a trouble with a camera.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TroubleChange {
+    /// What is wrong.
+    pub trouble: Trouble,
+    /// Whether it begins; else it ends.
+    pub begins: bool,
+    /// When.
+    pub at: Moment,
+    /// What is known of it, for people.
+    pub detail: String,
+    /// How often the camera was opened since the last usable frame.
+    pub attempts: u32,
 }
 
 /// A frame and where and when it was taken.

@@ -1,25 +1,20 @@
-//! A video file's frames, decoded by an ffmpeg child.
-//!
-//! ffmpeg writes each frame as a binary PPM, raw RGB bytes behind a header with the size: so no second program has to be
-//! asked for it, rotation and a change of size inside the video are followed, and a lost byte cannot shift the picture
-//! unnoticed.
+//! A video file's frames, decoded by an ffmpeg child, which applies rotation and writes each as a binary PPM.
 
 use super::SourceError;
-use salad_shared::preprocess::{Frame, MAX_PIXELS};
+use super::child::{exit_words, last_words};
+use super::ppm::read_ppm;
+use salad_shared::preprocess::Frame;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Decoded frames that may wait to be taken.
 const FRAMES_AHEAD: usize = 2;
-
-/// How much of ffmpeg's last words is kept, bytes.
-const LAST_WORDS: usize = 2000;
 
 /// What a video has to say.
 #[derive(Debug)]
@@ -145,44 +140,6 @@ fn send_frames(mut stream: impl BufRead, frames: &SyncSender<Result<Frame, Strin
     }
 }
 
-/// One binary PPM of 8 bits a channel, as ffmpeg writes it; `None` at the end of the stream.
-fn read_ppm(stream: &mut impl BufRead) -> Result<Option<Frame>, String> {
-    if stream.fill_buf().map_err(|e| e.to_string())?.is_empty() {
-        return Ok(None);
-    }
-    let mut line = || -> Result<String, String> {
-        let mut line = String::new();
-        stream.by_ref().take(32).read_line(&mut line).map_err(|e| e.to_string())?;
-        line.pop().filter(|&c| c == '\n').map(|_| line).ok_or_else(|| "its output is cut off in a header".to_owned())
-    };
-    let (magic, size, depth) = (line()?, line()?, line()?);
-    let sides = size.split_once(' ').and_then(|(w, h)| Some((w.parse::<u32>().ok()?, h.parse::<u32>().ok()?)));
-    let (Some((width, height)), "P6", "255") = (sides, magic.as_str(), depth.as_str()) else {
-        return Err(format!("its output is no RGB picture ({magic:?} {size:?} {depth:?})"));
-    };
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_PIXELS {
-        return Err(format!("{width} x {height} pixels: more than {MAX_PIXELS}"));
-    }
-    let mut rgb = vec![0; pixels as usize * 3];
-    stream.read_exact(&mut rgb).map_err(|_| "its output is cut off in a picture".to_owned())?;
-    Frame::new(width, height, rgb).map(Some).map_err(|e| e.to_string())
-}
-
-/// Reads to the end, so that the writer never waits, and keeps the end on one line.
-fn last_words(mut stream: impl Read) -> String {
-    let (mut kept, mut chunk) = (Vec::new(), [0; 4096]);
-    while let Ok(n @ 1..) = stream.read(&mut chunk) {
-        kept.extend_from_slice(&chunk[..n]);
-        kept.drain(..kept.len().saturating_sub(LAST_WORDS));
-    }
-    String::from_utf8_lossy(&kept).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn exit_words(status: ExitStatus) -> String {
-    format!("it ended with {status} and said nothing")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,24 +198,5 @@ mod tests {
         assert!(child.exists());
         drop(video);
         assert!(!child.exists());
-    }
-
-    #[test]
-    fn output_that_is_no_ppm_or_cut_off_is_an_error() {
-        let mut whole: &[u8] = b"P6\n1 2\n255\nabcdef";
-        assert_eq!(read_ppm(&mut whole).unwrap().unwrap().rgb(), b"abcdef");
-        assert!(read_ppm(&mut whole).unwrap().is_none());
-        for broken in [
-            "P5\n1 2\n255\nabcdef",
-            "P6\n1 2\n65535\nabcdef",
-            "P6\n1 2\n255\nabcde",
-            "P6\n1 2",
-            "P6\n0 2\n255\n",
-            "P6\n1\n255\nabcdef",
-            "P6\n999999 999999\n255\nabcdef",
-        ] {
-            assert!(read_ppm(&mut broken.as_bytes()).is_err(), "{broken:?}");
-        }
-        assert!(read_ppm(&mut [b'9'; 100].as_slice()).is_err());
     }
 }

@@ -1,9 +1,15 @@
 //! `edge.toml`: read as it is written (raw), then checked once as a whole. Nothing is built before that has ended.
 
+mod raw;
+pub mod source;
+
 use crate::decision::DecisionParams;
+use crate::lens::LensSpec;
 use crate::model::FormChoice;
-use crate::source::replay::ReplaySpec;
-use serde::Deserialize;
+use crate::motion::MotionSpec;
+use crate::regions::RegionSpec;
+use raw::{RawConfig, RawDecision, RawLens, RawMotion, RawRegions, RawSnapshots};
+use source::SourceSpec;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +20,12 @@ pub struct Config {
     pub bundle: PathBuf,
     /// Which numeric form to run.
     pub form: FormChoice,
-    /// What to play; something that is there.
-    pub replay: ReplaySpec,
-    /// Whether to wait between frames.
-    pub pace: Pace,
+    /// Where frames come from, and what of them counts.
+    pub camera: CameraConfig,
+    /// How a covered lens is told; `None` not to look.
+    pub lens: Option<LensSpec>,
+    /// Which frames are scored; `None` for all.
+    pub motion: Option<MotionSpec>,
     /// When frames become an event.
     pub decision: DecisionSettings,
     /// The event log.
@@ -26,14 +34,13 @@ pub struct Config {
     pub snapshots: Option<SnapshotSettings>,
 }
 
-/// How a replay passes time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pace {
-    /// As a camera would.
-    Real,
-    /// As quickly as frames can be scored; frame times are those of the rate.
-    Fast,
+/// The part of the settings that needs no model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CameraConfig {
+    /// Where frames come from.
+    pub source: SourceSpec,
+    /// What of a frame counts.
+    pub regions: RegionSpec,
 }
 
 /// What `[decision]` asks for; the threshold may be the bundle's to give.
@@ -107,15 +114,30 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks a configuration file. Relative paths in it start at its own folder.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.into(), source })?;
-        Config::parse(&text, path)
+        Config::parse(&read(path)?, path)
     }
 
     /// Checks a configuration's text, which came from `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let raw: RawConfig = toml::from_str(text).map_err(|e| syntax_error(path, text, &e))?;
-        Checker { path }.check(raw)
+        Checker { path }.check(parse(text, path)?)
     }
+}
+
+impl CameraConfig {
+    /// Reads a configuration file of which only the source and its regions are needed; the rest is checked for its form
+    /// alone, and there may be no bundle yet.
+    pub fn read(path: &Path) -> Result<CameraConfig, ConfigError> {
+        let raw = parse(&read(path)?, path)?;
+        Checker { path }.camera(raw.source, raw.regions)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.into(), source })
+}
+
+fn parse(text: &str, path: &Path) -> Result<RawConfig, ConfigError> {
+    toml::from_str(text).map_err(|e| syntax_error(path, text, &e))
 }
 
 impl DecisionSettings {
@@ -137,93 +159,9 @@ impl DecisionSettings {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    bundle: PathBuf,
-    #[serde(default)]
-    form: FormChoice,
-    source: RawSource,
-    #[serde(default)]
-    decision: RawDecision,
-    events: Option<RawEvents>,
-    snapshots: Option<RawSnapshots>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    replay: RawReplay,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawReplay {
-    path: PathBuf,
-    fps: f64,
-    #[serde(default, rename = "loop")]
-    repeat: bool,
-    #[serde(default = "real")]
-    pace: Pace,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawDecision {
-    threshold: Option<f32>,
-    window_frames: u32,
-    trigger_frames: u32,
-    release_ratio: Option<f32>,
-    release_threshold: Option<f32>,
-    cooldown_secs: f64,
-    update_interval_secs: f64,
-    max_gap_secs: Option<f64>,
-}
-
-impl Default for RawDecision {
-    fn default() -> RawDecision {
-        RawDecision {
-            threshold: None,
-            window_frames: 5,
-            trigger_frames: 3,
-            release_ratio: None,
-            release_threshold: None,
-            cooldown_secs: 10.0,
-            update_interval_secs: 5.0,
-            max_gap_secs: None,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEvents {
-    log: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSnapshots {
-    dir: PathBuf,
-    #[serde(default = "default_max_bytes")]
-    max_bytes: u64,
-    #[serde(default = "default_jpeg_quality")]
-    jpeg_quality: u8,
-}
-
 const DEFAULT_RELEASE_RATIO: f32 = 0.9;
 
-fn real() -> Pace {
-    Pace::Real
-}
-
-fn default_max_bytes() -> u64 {
-    500_000_000
-}
-
-fn default_jpeg_quality() -> u8 {
-    85
-}
+const NO_BUNDLE: &str = "give the .salad file that the trainer exported";
 
 struct Checker<'a> {
     path: &'a Path,
@@ -231,30 +169,52 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn check(&self, raw: RawConfig) -> Result<Config, ConfigError> {
-        let bundle = self.complete(&raw.bundle);
+        let Some(bundle) = raw.bundle.map(|bundle| self.complete(&bundle)) else {
+            return Err(self.error("bundle", "(missing)", NO_BUNDLE.to_owned()));
+        };
         if !bundle.is_file() {
-            let remedy = "no such file; give the .salad file that the trainer exported".to_owned();
-            return Err(self.error("bundle", bundle.display(), remedy));
+            return Err(self.error("bundle", bundle.display(), format!("no such file; {NO_BUNDLE}")));
         }
-        let RawReplay { path, fps, repeat, pace } = raw.source.replay;
-        let path = self.complete(&path);
-        if !path.exists() {
-            let remedy = "not there; give a folder of images or a video".to_owned();
-            return Err(self.error("source.replay.path", path.display(), remedy));
-        }
-        if !(0.001..=1000.0).contains(&fps) {
-            return Err(self.error("source.replay.fps", fps, "has to be from 0.001 to 1000".to_owned()));
-        }
-        let snapshots = raw.snapshots.map(|raw| self.snapshots(&raw)).transpose()?;
+        let camera = self.camera(raw.source, raw.regions)?;
+        // Replays are of any pictures, such as plain ones: nobody covers their lens.
+        let lens = raw.lens.or_else(|| camera.source.is_live().then(RawLens::default));
         Ok(Config {
             bundle,
             form: raw.form,
-            replay: ReplaySpec { path, fps, repeat },
-            pace,
-            decision: self.decision(&raw.decision, fps)?,
+            lens: lens.map(|raw| self.lens(&raw)).transpose()?.flatten(),
+            motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?,
+            decision: self.decision(&raw.decision, camera.source.fps())?,
+            camera,
             event_log: raw.events.map(|events| self.complete(&events.log)),
-            snapshots,
+            snapshots: raw.snapshots.map(|raw| self.snapshots(&raw)).transpose()?,
         })
+    }
+
+    fn camera(&self, source: source::RawSource, regions: Option<RawRegions>) -> Result<CameraConfig, ConfigError> {
+        let RawRegions { crop, include, exclude } =
+            regions.unwrap_or(RawRegions { crop: None, include: Vec::new(), exclude: Vec::new() });
+        let regions = RegionSpec { crop, include, exclude };
+        regions.check().map_err(|(field, value, remedy)| self.error(field, value, remedy.to_owned()))?;
+        Ok(CameraConfig { source: self.source(source)?, regions })
+    }
+
+    fn lens(&self, raw: &RawLens) -> Result<Option<LensSpec>, ConfigError> {
+        if let Some(contrast) = raw.min_contrast.filter(|c| !(0.0..=127.0).contains(c)) {
+            return Err(self.error("lens.min_contrast", contrast, "has to be from 0 to 127".to_owned()));
+        }
+        let after = self.duration("lens.obstructed_after_secs", raw.obstructed_after_secs)?;
+        Ok((!after.is_zero()).then_some(LensSpec { after, min_contrast: raw.min_contrast }))
+    }
+
+    fn motion(&self, raw: &RawMotion) -> Result<MotionSpec, ConfigError> {
+        if !(0.0..=1.0).contains(&raw.min_share) {
+            return Err(self.error("motion.min_share", raw.min_share, "has to be from 0 to 1".to_owned()));
+        }
+        if !(0.0..=255.0).contains(&raw.min_change) {
+            return Err(self.error("motion.min_change", raw.min_change, "has to be from 0 to 255".to_owned()));
+        }
+        let max_still = self.duration("motion.max_still_secs", raw.max_still_secs)?;
+        Ok(MotionSpec { min_share: raw.min_share, min_change: raw.min_change, max_still })
     }
 
     fn decision(&self, raw: &RawDecision, fps: f64) -> Result<DecisionSettings, ConfigError> {
@@ -346,6 +306,7 @@ fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError
 
 #[cfg(test)]
 mod tests {
+    use super::source::Pace;
     use super::*;
     use std::fs;
 
@@ -369,7 +330,9 @@ mod tests {
         let config = Config::parse(&text, &dir.path().join("edge.toml")).unwrap();
         assert_eq!(config.bundle, dir.path().join("m.salad"));
         assert_eq!(config.form, FormChoice::Auto);
-        assert_eq!((config.pace, config.replay.repeat), (Pace::Real, false));
+        let SourceSpec::Replay { replay, pace } = &config.camera.source else { panic!() };
+        assert_eq!((*pace, replay.repeat), (Pace::Real, false));
+        assert!(config.camera.regions.is_whole() && config.lens.is_none() && config.motion.is_none());
         let params = config.decision.params(0.5).unwrap();
         assert_eq!((params.window_frames, params.trigger_frames), (5, 3));
         assert_eq!((params.threshold, params.release_threshold), (0.5, 0.45));

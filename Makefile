@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc
+.PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -17,6 +17,7 @@ export LIBTORCH_KIND
 
 CARGO_FLAGS := --release --locked
 SECONDS ?= 60
+MINUTES ?= 30
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -46,6 +47,14 @@ bench-train: setup ## times training beside the PyTorch reference; PICTURES=<fol
 edge-test: ## builds and tests what runs on a device, with no libtorch
 	@scripts/setup.sh packages
 	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
+
+test-streams: ## network cameras that are killed and come back: RTSP and HTTP servers on the loopback
+	@scripts/setup.sh packages streams
+	tests/streams/network.py
+
+soak: ## runs the edge for MINUTES=30 with a camera that is killed every minute; BUNDLE=<file> takes a trained one
+	@scripts/setup.sh packages
+	tests/streams/soak.py --minutes $(MINUTES) $(if $(BUNDLE),--bundle "$(BUNDLE)")
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

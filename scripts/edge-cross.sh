@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Builds salad-edge for devices: small, stripped (profile `dist` in Cargo.toml), with Debian's cross compilers.
+#   scripts/edge-cross.sh ARCH [PACKAGE...]   ARCH is Debian's name: arm64, armhf, amd64. Ends with the program's path and
+#                                             size. With PACKAGEs only these are built: to fill a cache.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+. scripts/edge-targets.sh
+
+arch=${1:?usage: $0 arm64|armhf|amd64 [PACKAGE...]}
+shift
+edge_target "$arch"
+scripts/setup.sh packages "cross-$arch"
+
+upper=${target^^} upper=${upper//-/_} lower=${target//-/_}
+export "CARGO_TARGET_${upper}_LINKER=$tools-gcc" "CC_$lower=$tools-gcc" "AR_$lower=$tools-ar"
+if [ "$arch" != amd64 ]; then
+  # bindgen reads the kernel's camera interface in the device's C headers, which differ by word size.
+  export "BINDGEN_EXTRA_CLANG_ARGS_$lower=--sysroot=/usr/$tools -I/usr/$tools/include"
+fi
+
+packages=("${@/#/--package=}")
+[ ${#packages[@]} -gt 0 ] || packages=(--package=salad-edge --bin=salad-edge)
+cargo build --locked --profile dist --target "$target" "${packages[@]}"
+[ $# -gt 0 ] || stat -c '%n: %s bytes' "target/$target/dist/salad-edge"

@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-arm64 edge-figures
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-parity edge-figures
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -57,6 +57,12 @@ deb: ## makes Debian packages of salad-edge under target/deb; ARCH="arm64 armhf 
 
 test-deb: ## installs, upgrades and purges these packages in a Debian of their own; as root, ARCH=arm64 for one
 	@scripts/test-deb.sh $(ARCH)
+
+test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>
+	@for arch in $(filter-out amd64,$(ARCH)); do scripts/parity.py $$arch $(BUNDLE) $(PICTURES); done
+
+edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
+	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
 # Builds salad-edge for devices: small, stripped (profile `dist` in Cargo.toml), with Debian's cross compilers.
-#   scripts/edge-cross.sh ARCH [PACKAGE...]   ARCH is Debian's name: arm64, armhf, amd64. Ends with the program's path and
-#                                             size. With PACKAGEs only these are built: to fill a cache.
+#   scripts/edge-cross.sh ARCH      arm64, armhf or amd64; ends with the program's path and size
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
 . scripts/edge-targets.sh
 
-arch=${1:?usage: $0 arm64|armhf|amd64 [PACKAGE...]}
-shift
+arch=${1:?usage: $0 arm64|armhf|amd64}
 edge_target "$arch"
 scripts/setup.sh packages "cross-$arch"
 
@@ -19,7 +16,5 @@ if [ "$arch" != amd64 ]; then
   export "BINDGEN_EXTRA_CLANG_ARGS_$lower=--sysroot=/usr/$tools -I/usr/$tools/include"
 fi
 
-packages=("${@/#/--package=}")
-[ ${#packages[@]} -gt 0 ] || packages=(--package=salad-edge --bin=salad-edge)
-cargo build --locked --profile dist --target "$target" "${packages[@]}"
-[ $# -gt 0 ] || stat -c '%n: %s bytes' "target/$target/dist/salad-edge"
+cargo build --locked --profile dist --target "$target" -p salad-edge --bin salad-edge
+stat -c '%n: %s bytes' "target/$target/dist/salad-edge"

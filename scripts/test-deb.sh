@@ -9,12 +9,10 @@ cd "$(dirname "$0")/.."
 
 release=${RELEASE:-bookworm}
 roots=$PWD/target/test-deb
-# Emulating a named processor is ten times as fast as qemu's default, which has every extension.
-export QEMU_CPU
 
 fail() { echo "test-deb: $*" >&2; exit 1; }
 step() { echo "test-deb: $arch: $*"; }
-inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 ${QEMU_CPU:+QEMU_CPU=$QEMU_CPU} "$@"; }
+inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 ${QEMU_CPU:+QEMU_CPU="$QEMU_CPU"} "$@"; }
 # silent COMMAND...: succeeds, and says nothing on standard error. systemd-analyze warns of bad keys and exits with 0.
 silent() {
   local words
@@ -53,8 +51,8 @@ next_version() {
 test_arch() {
   local deb=("$PWD"/target/deb/salad-edge_*_"$arch".deb) config=etc/salad-edge/edge.toml state=var/lib/salad-edge
   [ ${#deb[@]} = 1 ] && [ -e "${deb[0]}" ] || fail "expected one package in target/deb for $arch: make deb ARCH=$arch"
-  QEMU_CPU=
-  [ "$arch" != arm64 ] || QEMU_CPU=cortex-a72
+  # Ten times as fast as qemu's default, which has every extension.
+  if [ "$arch" = arm64 ]; then export QEMU_CPU=cortex-a72; else unset QEMU_CPU; fi
   base "$arch"
   root=$(mktemp -d "$roots/$arch.XXXXXX")
   trap 'rm -rf "$root"' EXIT

@@ -18,6 +18,7 @@ use support::{floats, int, ints, node, value};
 use tract_onnx::pb;
 
 #[path = "../tests/support/mod.rs"]
+#[allow(clippy::unwrap_used, reason = "written for tests")]
 mod support;
 
 /// Both sides of the input, pixels.

@@ -45,7 +45,8 @@ save_package() {
     case $script in *.list) ;; *) cp -p "$script" "$tree/DEBIAN/${script##*.}" || return 1 ;; esac
   done
   dpkg-query -L $name | while read -r path; do
-    if [ -h "$path" ] || [ -f "$path" ]; then echo "${path#/}"; fi
+    # Links to folders are the system's: /lib is one.
+    if [ ! -d "$path" ] && [ -e "$path" ]; then echo "${path#/}"; fi
   done | tar -C / --no-recursion -cf - -T - | tar -C "$tree" -xf - || return 1
   # The configuration was the owner's. Were it packed as it is, dpkg would take it for the package's own, and the next
   # upgrade would replace it.

@@ -275,10 +275,11 @@ def tool(name):
     return found
 
 
-def run(command, **more):
-    """Runs a program; its standard output. Its failure is told with its last line."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **more)
+def run(command, name=None):
+    """Runs a program; its standard output. Its failure is told with the end of what it said."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-        raise FlashError(f"{os.path.basename(command[0])} failed ({said[-1].strip() if said else done.returncode})")
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()[-4:]
+        why = "; ".join(line.strip() for line in said) or done.returncode
+        raise FlashError(f"{name or os.path.basename(command[0])} failed ({why})")
     return done.stdout.decode("utf-8", "replace")

@@ -49,28 +49,38 @@ def flash_image(options, say):
     """The whole way, by the options of flash.py image."""
     check_options(options)
     private_mounts()
-    card = pathlib.Path(options.image).is_block_device()
-    if card or options.in_place or options.dry_run:
-        with contextlib.closing(Disk(options.image, not options.dry_run, options.i_know_this_disk)) as disk:
-            return flash_disk(disk, options, say)
-    if os.path.lexists(options.out):
-        raise FlashError(f"{options.out} is there already: remove it, or name another with --out")
-    part = f"{options.out}.part"
+    in_place = options.in_place or pathlib.Path(options.image).is_block_device()
+    # Held to the end, so that nothing else writes to it meanwhile.
+    with contextlib.closing(Disk(options.image, in_place and not options.dry_run, options.i_know_this_disk)) as disk:
+        part, package = look(disk, options, say)
+        if options.dry_run:
+            say(f"would install {package}, {options.bundle} as {BUNDLE}"
+                + (f", {options.config} as {CONFIG}" if options.config else ""))
+        elif in_place:
+            try:
+                write(disk, part, package, options, say)
+            except BaseException:
+                print(f"flash: {options.image} is not complete: flash it again before it is used", file=sys.stderr)
+                raise
+        else:
+            flash_copy(disk, part, package, options, say)
+
+
+def flash_copy(disk, part, package, options, say):
+    """Flashes a copy, which gets its name when it is right, and goes when it is not."""
+    copy = f"{options.out}.part"
     try:
-        # Held while it is copied, so that nothing writes to it.
-        with contextlib.closing(Disk(options.image, False)) as disk:
-            say(f"copying {options.image} to {options.out}")
-            run([tool("cp"), "--reflink=auto", "--sparse=always", "--", disk.path, part])
-        with contextlib.closing(Disk(part, True)) as disk:
-            flash_disk(disk, options, say)
-        os.rename(part, options.out)
+        say(f"copying {options.image} to {options.out}")
+        run([tool("cp"), "--reflink=auto", "--sparse=always", "--", disk.path, copy])
+        with contextlib.closing(Disk(copy, True)) as target:
+            write(target, part, package, options, say)
+        os.rename(copy, options.out)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+            os.unlink(copy)
         raise
     sync_folder(os.path.dirname(os.path.abspath(options.out)))
     say(f"{options.out} is ready to be written to a card")
-    return None
 
 
 def check_options(options):
@@ -79,6 +89,8 @@ def check_options(options):
     if pathlib.Path(options.image).is_block_device():
         if options.out:
             raise FlashError("a card is written where it is: leave --out away")
+    elif options.out and not options.dry_run and os.path.lexists(options.out):
+        raise FlashError(f"{options.out} is there already: remove it, or name another with --out")
     elif not (options.out or options.in_place or options.dry_run):
         raise FlashError("say --out FILE for a copy of the image, or --in-place")
     elif options.out and options.in_place:
@@ -91,8 +103,8 @@ def check_options(options):
         read_text(path, 1)
 
 
-def flash_disk(disk, options, say):
-    """Finds the root partition of an opened disk and, unless this is a dry run, flashes it and reads it back."""
+def look(disk, options, say):
+    """Finds the root partition of an opened disk and the package for it; refuses what does not go together."""
     part = find_root(disk, options.partition)
     with disk.mounted(part, "ro,noload") as root:
         system = System(read_inside(root, "/var/lib/dpkg/status"))
@@ -103,21 +115,17 @@ def flash_disk(disk, options, say):
     disk.check_filesystem(part, "before anything was written")
     say(f"{options.image}: partition {part.number}{' ' + part.name if part.name else ''} is the root of {name}, "
         f"{system.architecture}")
-    if options.dry_run:
-        say(f"would install {package}, {options.bundle} as {BUNDLE}" + (f", {options.config} as {CONFIG}" if options.config
-                                                                       else ""))
-        return
+    return part, package
+
+
+def write(disk, part, package, options, say):
+    """Flashes the root partition and reads it back."""
     disk.claim_partition(part)
-    try:
-        with disk.mounted(part, "rw,nodev") as root:
-            written = write_root(root, package, options, say)
-        disk.flush()
-        verify(disk, part, written)
-        disk.check_filesystem(part, "after it was written")
-    except BaseException:
-        if not disk.path.endswith(".part"):
-            print(f"flash: {disk.path} is not complete: flash it again before it is used", file=sys.stderr)
-        raise
+    with disk.mounted(part, "rw,nodev") as root:
+        written = write_root(root, package, options, say)
+    disk.flush()
+    verify(disk, part, written)
+    disk.check_filesystem(part, "after it was written")
     say(f"{len(written)} files read back from the disk, all as written; the file system is clean")
 
 
@@ -228,11 +236,12 @@ def in_root(root, command, failure):
         for name, minor in (("null", 3), ("zero", 5), ("random", 8), ("urandom", 9)):
             os.mknod(os.path.join(device, name), 0o20666, os.makedev(1, minor))
             os.chmod(os.path.join(device, name), 0o666)
-        clean = [tool("env"), "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8",
+        # Nothing of it outlives this process, whatever ends that.
+        clean = [tool("setpriv"), "--pdeathsig", "KILL", tool("env"), "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8",
                  "DEBIAN_FRONTEND=noninteractive"]
         apart = [tool("unshare"), "--pid", "--fork", "--kill-child", "--net", "--ipc", f"--mount-proc={root}/proc"]
         try:
-            run([*clean, *apart, tool("chroot"), root, *command])
+            run([*clean, *apart, tool("chroot"), root, *command], os.path.basename(command[0]))
         except FlashError as error:
             raise FlashError(f"{failure}: {error}") from None
 

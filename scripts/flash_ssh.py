@@ -28,8 +28,8 @@ echo glibc=$(getconf GNU_LIBC_VERSION); echo free=$(df -Pk {' '.join(FOLDERS)} |
 echo '{MARK}'; cat /var/lib/dpkg/status"""
 # What a device writes while a flash goes on: a log, and at the end the exit code.
 START = """set -u; cd {stage}; : >log
-{root}setsid --wait sh -c 'sh ./flash-device.sh "$@" >log 2>&1 </dev/null; echo $? >result' sh {action} </dev/null >/dev/null 2>&1 &
-job=$!; tail -n +1 -f -s 0.2 --pid=$job log; wait $job; exit $(cat result)"""
+{root}setsid --wait sh -c 'umask 022; sh ./flash-device.sh "$@" >log 2>&1; echo $? >result' sh {action} </dev/null >/dev/null 2>&1 &
+job=$!; tail -n +1 -f -s 0.2 --pid=$job log; wait $job; exit $(cat result || echo 3)"""
 # So long a lost connection is tried again, seconds; beyond the time that the device's own limits allow.
 PATIENCE_SECS = 600
 

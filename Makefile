@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc
+.PHONY: help setup demo measure test reference bench-train edge-test flash test-flash lint fuzz doc
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -46,6 +46,13 @@ bench-train: setup ## times training beside the PyTorch reference; PICTURES=<fol
 edge-test: ## builds and tests what runs on a device, with no libtorch
 	@scripts/setup.sh packages
 	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
+
+flash: ## onto a device: DEVICE=root@host, /dev/sdX or an image file (then OUT=copy.img); BUNDLE=parts.salad; CONFIG, PACKAGE
+	@scripts/flash.py $(if $(wildcard $(DEVICE)),image,ssh) "$(DEVICE)" --bundle "$(BUNDLE)" \
+	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(PACKAGE),--package "$(PACKAGE)") $(if $(OUT),--out "$(OUT)") $(FLAGS)
+
+test-flash: ## flashes images with a Debian arm64 root, and a device behind a real sshd; as root, a Debian
+	@scripts/test-flash.py $(FLAGS)
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

@@ -112,6 +112,7 @@ def look(disk, options, say):
         package = Package(options.package) if options.package else find_package(system.architecture, options.packages)
         package.check(system)
         check_root(root, part, package, options)
+    disk.claim_partition(part)
     disk.check_filesystem(part, "before anything was written")
     say(f"{options.image}: partition {part.number}{' ' + part.name if part.name else ''} is the root of {name}, "
         f"{system.architecture}")
@@ -120,7 +121,6 @@ def look(disk, options, say):
 
 def write(disk, part, package, options, say):
     """Flashes the root partition and reads it back."""
-    disk.claim_partition(part)
     with disk.mounted(part, "rw,nodev") as root:
         written = write_root(root, package, options, say)
     disk.flush()

@@ -45,7 +45,7 @@ def parser():
     image.add_argument("--out", metavar="FILE", help="the flashed copy of an image file")
     image.add_argument("--in-place", action="store_true", help="write into the image file itself")
     image.add_argument("--partition", type=int, metavar="N", help="the root partition, where there are several")
-    image.add_argument("--first-boot", action="store_true", help="install at the first boot; run none of the image's programs here")
+    image.add_argument("--first-boot", action="store_true", help="install at the first boot, run nothing of the image here")
     image.add_argument("--hostname")
     image.add_argument("--ssh-key", metavar="FILE", help="a public key that may log in; the ssh server is switched on")
     image.add_argument("--ssh-user", default="root", help="whose key it is (root)")

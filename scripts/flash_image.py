@@ -99,6 +99,8 @@ def check_options(options):
         raise FlashError(f"--hostname {options.hostname!r} is no host name: letters, digits and hyphens, at most 63")
     if options.ssh_key and not re.match(r"(ssh|ecdsa|sk)-\S+ \S+", read_text(options.ssh_key)):
         raise FlashError(f"{options.ssh_key} is no public key of OpenSSH: name the file that ends in .pub")
+    if not options.bundle:
+        raise FlashError("no bundle is named: say --bundle FILE")
     for path in filter(None, (options.bundle, options.config)):
         read_text(path, 1)
 
@@ -237,8 +239,8 @@ def in_root(root, command, failure):
             os.mknod(os.path.join(device, name), 0o20666, os.makedev(1, minor))
             os.chmod(os.path.join(device, name), 0o666)
         # Nothing of it outlives this process, whatever ends that.
-        clean = [tool("setpriv"), "--pdeathsig", "KILL", tool("env"), "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8",
-                 "DEBIAN_FRONTEND=noninteractive"]
+        clean = [tool("setpriv"), "--pdeathsig", "KILL", tool("env"), "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+                 "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
         apart = [tool("unshare"), "--pid", "--fork", "--kill-child", "--net", "--ipc", f"--mount-proc={root}/proc"]
         try:
             run([*clean, *apart, tool("chroot"), root, *command], os.path.basename(command[0]))
@@ -250,7 +252,8 @@ def excluded(root, paths):
     """Those paths that the image's dpkg is told to leave out, such as documentation in small images."""
     rules = []
     folder = inside(root, "/etc/dpkg/dpkg.cfg.d")
-    names = ["/etc/dpkg/dpkg.cfg"] + [f"/etc/dpkg/dpkg.cfg.d/{name}" for name in sorted(os.listdir(folder))] * folder.is_dir()
+    more = sorted(os.listdir(folder)) if folder.is_dir() else []
+    names = ["/etc/dpkg/dpkg.cfg"] + [f"/etc/dpkg/dpkg.cfg.d/{name}" for name in more]
     for name in names:
         rules += re.findall(r"(?m)^path-(exclude|include)[ =]*(\S+)", read_inside(root, name, missing=""))
     out = set()

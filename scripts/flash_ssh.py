@@ -24,11 +24,13 @@ MARK = "--- status"
 FOLDERS = ["/var/tmp", "/usr", "/var/lib"]
 PROBE = f"""echo uid=$(id -u); echo systemd=$([ -d /run/systemd/system ] && echo yes)
 echo sudo=$(sudo -n true 2>/dev/null && echo yes); echo architecture=$(dpkg --print-architecture)
-echo glibc=$(getconf GNU_LIBC_VERSION); echo free=$(df -Pk {' '.join(FOLDERS)} | awk 'NR > 1 {{print $4}}' | sort -n | head -n 1)
+echo glibc=$(getconf GNU_LIBC_VERSION)
+echo free=$(df -Pk {' '.join(FOLDERS)} | awk 'NR > 1 {{print $4}}' | sort -n | head -n 1)
 echo '{MARK}'; cat /var/lib/dpkg/status"""
 # What a device writes while a flash goes on: a log, and at the end the exit code.
 START = """set -u; cd {stage}; : >log
-{root}setsid --wait sh -c 'umask 022; sh ./flash-device.sh "$@" >log 2>&1; echo $? >result' sh {action} </dev/null >/dev/null 2>&1 &
+{root}setsid --wait sh -c 'umask 022; sh ./flash-device.sh "$@" >log 2>&1; echo $? >result' sh {action} \\
+  </dev/null >/dev/null 2>&1 &
 job=$!; tail -n +1 -f -s 0.2 --pid=$job log; wait $job; exit $(cat result || echo 3)"""
 # So long a lost connection is tried again, seconds; beyond the time that the device's own limits allow.
 PATIENCE_SECS = 600
@@ -67,7 +69,7 @@ def check_device(name, probe, system, package, options):
     # Sent, unpacked, installed, and what is replaced is kept.
     needed = 2 * package.size + 3 * package.installed_bytes + 3 * sum(os.path.getsize(p) for p in [options.bundle] if p)
     if int(probe["free"] or 0) * 1024 < needed:
-        raise FlashError(f"{name} has {int(probe['free'] or 0) >> 10} MiB free where {needed >> 20} MiB are needed: free some first")
+        raise FlashError(f"{name} has {int(probe['free'] or 0) >> 10} MiB free and {needed >> 20} MiB are needed: free some")
 
 
 class Device:
@@ -75,8 +77,8 @@ class Device:
 
     def __init__(self, options):
         self.name = options.device
-        if self.name.startswith("-"):
-            raise FlashError(f"{self.name} is no device: name one as user@host")
+        if not self.name or self.name.startswith("-"):
+            raise FlashError(f"{self.name!r} is no device: name one as user@host")
         self.command = [tool("ssh"), "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=10"]
         self.command += [part for option in options.ssh_option for part in ("-o", option)]
         self.command += ["-p", str(options.port)] * bool(options.port) + ["-i", options.identity] * bool(options.identity)
@@ -140,7 +142,7 @@ class Device:
         if code == REFUSED:
             raise FlashError(f"{self.name} was not flashed and not changed: see above")
         if code:
-            raise FlashError(f"{self.name} is neither in the new state nor in the old one ({code}): see above, and put it right there")
+            raise FlashError(f"{self.name} is neither in the new state nor in the old one ({code}): see above, repair it there")
 
     def wait(self, stage, say):
         """The result of a run whose connection was lost."""

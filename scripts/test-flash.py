@@ -23,8 +23,8 @@ from flash_package import BUNDLE, CONFIG, file_sha256
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target/flash-test"
 FLASH = ROOT / "scripts/flash.py"
-TOOLS = {"mmdebstrap": "mmdebstrap", "qemu-aarch64-static": "qemu-user-static", "sshd": "openssh-server", "ssh-keygen": "openssh-client",
-         "mkfs.vfat": "dosfstools", "mkfs.ext4": "e2fsprogs", "sfdisk": "fdisk", "dpkg-deb": "dpkg"}
+TOOLS = {"mmdebstrap": "mmdebstrap", "qemu-aarch64-static": "qemu-user-static", "sshd": "openssh-server", "dpkg-deb": "dpkg",
+         "ssh-keygen": "openssh-client", "mkfs.vfat": "dosfstools", "mkfs.ext4": "e2fsprogs", "sfdisk": "fdisk"}
 SBIN = os.environ["PATH"] + ":/usr/sbin:/sbin"
 MIB = 1 << 20
 PORT = 20022
@@ -33,7 +33,14 @@ PROGRAM = """#!/bin/sh
 [ "$1" = inspect ] && exec grep -q '^bundle' "$2"
 exit 2
 """
-UNIT = "[Service]\nType=notify\nExecStart=/usr/bin/salad-edge run --config /etc/salad-edge/edge.toml\n[Install]\nWantedBy=multi-user.target\n"
+UNIT = """[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/usr/bin/salad-edge run --config /etc/salad-edge/edge.toml
+
+[Install]
+WantedBy=multi-user.target
+"""
 SYSTEMCTL = """#!/bin/sh
 # A stand-in: a service whose health the bundle and the configuration name.
 state=/var/lib/fake-systemd; mkdir -p $state
@@ -275,11 +282,14 @@ class Images(unittest.TestCase):
     def test_stopped_in_the_middle_it_leaves_nothing(self):
         slow = make_deb("3.0", postinst="sleep 60")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            process = subprocess.Popen([sys.executable, FLASH, "image", self.pi, "--package", slow, "--bundle", self.bundle, "--out", self.out])
+            process = subprocess.Popen([sys.executable, FLASH, "image", self.pi, "--package", slow, "--bundle", self.bundle,
+                                        "--out", self.out])
             part = pathlib.Path(f"{self.out}.part")
             deadline = time.monotonic() + 60
-            while not (loops := run("losetup", "--associated", part).stdout if part.exists() else "") and time.monotonic() < deadline:
+            loops = ""
+            while not loops and time.monotonic() < deadline:
                 time.sleep(0.2)
+                loops = run("losetup", "--associated", part).stdout if part.exists() else ""
             time.sleep(5)
             process.send_signal(number)
             process.wait(timeout=30)
@@ -318,9 +328,9 @@ class Ssh(unittest.TestCase):
         for name in ("host", "user"):
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name)
         (keys / "known").write_text(f"[127.0.0.1]:{PORT} {(keys / 'host.pub').read_text()}")
-        config = write("sshd_config", f"Port {PORT}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/user.pub\n"
-                       f"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nChrootDirectory {cls.root}\n"
-                       "SetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+        config = write("sshd_config", f"Port {PORT}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nPidFile none\nUsePAM no\n"
+                       f"AuthorizedKeysFile {keys}/user.pub\nStrictModes no\nPermitRootLogin prohibit-password\n"
+                       f"ChrootDirectory {cls.root}\nSetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
         pathlib.Path("/run/sshd").mkdir(exist_ok=True)
         sshd = shutil.which("sshd", path=SBIN)
         cls.sshd = subprocess.Popen([sshd, "-D", "-f", config], stderr=subprocess.DEVNULL)
@@ -393,8 +403,8 @@ class Ssh(unittest.TestCase):
 
     def test_the_connection_is_lost(self):
         """The device goes on by itself: its ssh sessions are cut in the middle, and flash.py still learns the result."""
-        process = subprocess.Popen([sys.executable, FLASH, "ssh", *map(str, self.access), "--package", self.v2, "--bundle", self.good,
-                                    "--seconds", "8"], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, FLASH, "ssh", *map(str, self.access), "--package", self.v2, "--bundle", self.good]
+        process = subprocess.Popen(command + ["--seconds", "8"], stdout=subprocess.PIPE, text=True)
         self.addCleanup(process.stdout.close)
         said = ""
         for line in process.stdout:

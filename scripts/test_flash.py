@@ -306,8 +306,8 @@ class OverSsh(Folder):
         self.write("calls", "")
         package = self.write("x.deb", deb_of(CONTROL.format("arm64", "libc6"), {"usr/bin/salad-edge": "x"}))
         bundle = self.write("my $bundle.salad", "bundle")
-        done = subprocess.run([sys.executable, HERE / "flash.py", "ssh", "--package", package, "--bundle", bundle, *more, "--", device],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=self.folder,
+        command = [sys.executable, HERE / "flash.py", "ssh", "--package", package, "--bundle", bundle, *more, "--", device]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=self.folder,
                               env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
         self.assertNotIn("Traceback", done.stdout)
         self.calls = [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
@@ -335,7 +335,8 @@ class OverSsh(Folder):
 
     def test_refusals_send_nothing(self):
         probe = "uid={}\nsystemd={}\nsudo={}\narchitecture=arm64\nglibc=glibc 2.36\nfree={}\n"
-        for plan, expected in (({"reach": 255}, "cannot be reached"), ({"probe": probe.format(1000, "yes", "", 10**6)}, "become root"),
+        for plan, expected in (({"reach": 255}, "cannot be reached"),
+                               ({"probe": probe.format(1000, "yes", "", 10**6)}, "become root"),
                                ({"probe": probe.format(0, "", "", 10**6)}, "does not run systemd"),
                                ({"probe": probe.format(0, "yes", "", 0)}, "0 MiB free")):
             code, said = self.flash(**plan)
@@ -353,12 +354,23 @@ class OverSsh(Folder):
 
 # Stand-ins for a device's dpkg and systemd: a "package" is a text, its version, and what is installed is one too.
 DEVICE = {
-    "dpkg": 'for last; do :; done; case "$*" in *" -i "*) cp "$last" $T/installed; ! grep -q broken "$last" ;; -r*) rm -f $T/installed ;; esac',
+    "dpkg": """for last; do :; done
+case "$*" in
+  *" -i "*) cp "$last" $T/installed; ! grep -q broken "$last" ;;
+  -r*) rm -f $T/installed ;;
+esac""",
     "dpkg-query": '[ -e $T/installed ] && echo "ii $(cat $T/installed)"',
-    "dpkg-deb": 'mkdir -p $T/tree/usr/bin; cp $T/bin/program $T/tree/usr/bin/salad-edge; cp "$2" $T/tree/md5sums; tar -C $T/tree -cf - ./usr ./md5sums',
+    "dpkg-deb": """mkdir -p $T/tree/usr/bin
+cp $T/bin/program $T/tree/usr/bin/salad-edge
+cp "$2" $T/tree/md5sums
+tar -C $T/tree -cf - ./usr ./md5sums""",
     "program": 'grep -q bundle "$2"',
-    "systemctl": 'case "$*" in restart*) ! grep -q ill $T/var/lib/salad-edge/model.salad || exit 1; touch $T/up ;; is-active*) [ -e $T/up ] && echo active ;;'
-                 ' stop*) rm -f $T/up ;; show*MainPID*) echo 1 ;; esac',
+    "systemctl": """case "$*" in
+  restart*) ! grep -q ill $T/var/lib/salad-edge/model.salad || exit 1; touch $T/up ;;
+  is-active*) [ -e $T/up ] && echo active ;;
+  stop*) rm -f $T/up ;;
+  show*MainPID*) echo 1 ;;
+esac""",
     "journalctl": "echo words",
 }
 
@@ -380,8 +392,8 @@ class OnTheDevice(Folder):
         self.script = self.write("device.sh", script)
 
     def device(self, *action):
-        done = subprocess.run(["sh", self.script, *action], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-                              env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
+        done = subprocess.run(["sh", self.script, *action], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False, env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
         return done.returncode, done.stdout
 
     def install(self, version, bundle, config):

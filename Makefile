@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-parity edge-figures
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-parity edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -72,6 +72,13 @@ test-parity: ## holds the ARM programs' scores, under emulation, against this ma
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
 	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)
+
+flash: ## onto a device: DEVICE=root@host, /dev/sdX or an image file (then OUT=copy.img); BUNDLE=parts.salad; CONFIG, PACKAGE
+	@scripts/flash.py $(if $(wildcard $(DEVICE)),image,ssh) "$(DEVICE)" --bundle "$(BUNDLE)" \
+	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(PACKAGE),--package "$(PACKAGE)") $(if $(OUT),--out "$(OUT)") $(FLAGS)
+
+test-flash: ## flashes images with a Debian arm64 root, and a device behind a real sshd; as root, a Debian
+	@scripts/test-flash.py $(FLAGS)
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

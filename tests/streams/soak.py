@@ -44,7 +44,8 @@ def main():
         time.sleep(SAMPLE_SECS)
         if edge.process.poll() is not None:
             sys.exit(f"salad-edge ended by itself: see {edge.said.name}")
-        if time.monotonic() - killed >= KILL_SECS:
+        # Not at the very end, where nothing would be told any more.
+        if KILL_SECS <= time.monotonic() - killed and now < arguments.minutes * 60 - KILL_SECS / 2:
             killed = time.monotonic()
             for pid in edge.descendants():
                 os.kill(pid, signal.SIGKILL)

@@ -4,7 +4,7 @@ emulation, once for each kind of processor that takes other kernels.
 
     scripts/parity.py ARCH [BUNDLE PICTURES...]     ARCH is arm64 or armhf
 
-Without a bundle, the one that edge/examples/sample.rs draws is taken, and the demo's too where `make demo` has made it.
+Without a bundle, the one that edge/examples/parity.rs draws is taken, and the demo's too where `make demo` has made it.
 At least 20 pictures are scored in both forms. Fails where f32 differs by more than 1e-4, or int8 by a single bit.
 """
 
@@ -54,9 +54,9 @@ def cases(arguments, folder):
     """Bundles, and the pictures for each."""
     if arguments.bundle:
         return [(arguments.bundle, some(arguments.pictures))]
-    subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "sample", "--", folder],
+    subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--", folder],
                    cwd=ROOT, check=True)
-    found = [(folder / "sample.salad", some([folder / "pictures"]))]
+    found = [(folder / "drawn.salad", some([folder / "pictures"]))]
     demo = ROOT / "target/demo"
     found += [(bundle, some([demo / "scene/stream"])) for bundle in sorted(demo.glob("run/*.salad"))]
     return found

@@ -2,7 +2,8 @@
 # Everything the other targets need, on a Debian or Ubuntu with Rust and Python 3: system packages by apt, libtorch under
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
-#   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does
+#   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
+#   streams what serving network cameras here does
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -35,6 +36,14 @@ emulation_packages() {
   command -v mmdebstrap >/dev/null || echo mmdebstrap
   command -v arch-test >/dev/null || echo arch-test
   command -v qemu-aarch64-static >/dev/null || printf '%s\n' qemu-user-static binfmt-support
+}
+
+# The same, for an RTSP server to test with.
+streams_packages() {
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+    printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
+  [ -e /usr/share/doc/gstreamer1.0-plugins-good ] || echo gstreamer1.0-plugins-good
+  [ -e /usr/share/doc/gstreamer1.0-plugins-bad ] || echo gstreamer1.0-plugins-bad
 }
 
 # install_packages COMMAND...: COMMAND names the packages that are missing.
@@ -95,6 +104,7 @@ for step in "$@"; do
     cross-armhf) cross armhf armv7-unknown-linux-gnueabihf ;;
     cross-amd64) cross amd64 x86_64-unknown-linux-gnu ;;
     emulation) install_packages emulation_packages ;;
+    streams) install_packages streams_packages ;;
     *) fail "unknown step '$step'" ;;
   esac
 done

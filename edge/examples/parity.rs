@@ -168,7 +168,8 @@ fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map
         ..Default::default()
     };
     let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
-    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }.encode_to_vec()
+    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
+        .encode_to_vec()
 }
 
 fn signed(name: &str, dims: &[i64], values: &[i8]) -> pb::TensorProto {

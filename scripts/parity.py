@@ -10,7 +10,7 @@ Twenty pictures are scored in both forms, and must agree:
 - f32: to 1e-4 in the score.
 - int8: in everything that is computed in integers, to the bit. After it the embedding is made of unit length, in floats: a
   sum of squares, which arm64 takes in another order. Its last bits, and what the bank's 16 bits for the embedding make of
-  them, move a similarity by at most 3e-6. One step of one integer in the last map would move it by more than 1e-5. The arc
+  them, move a similarity by at most 3e-6. One step of one integer in the last map would move it by about 1e-5. The arc
   cosine makes more of both where a picture is very near to a prototype, so a score may differ by 1e-4 there.
 """
 

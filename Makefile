@@ -4,7 +4,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc
+.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc \
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-parity edge-figures
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -17,9 +18,10 @@ export LIBTORCH_KIND
 
 CARGO_FLAGS := --release --locked
 SECONDS ?= 60
+ARCH ?= arm64 armhf amd64
 
 help: ## lists the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## installs system packages and libtorch, where they are missing
 	@scripts/setup.sh packages libtorch
@@ -46,6 +48,21 @@ bench-train: setup ## times training beside the PyTorch reference; PICTURES=<fol
 edge-test: ## builds and tests what runs on a device, with no libtorch
 	@scripts/setup.sh packages
 	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
+
+edge-amd64 edge-arm64 edge-armhf: edge-%: ## builds salad-edge for devices, small and stripped
+	@scripts/edge-cross.sh $*
+
+deb: ## makes Debian packages of salad-edge under target/deb; ARCH="arm64 armhf amd64" is all of them
+	@scripts/deb.sh $(ARCH)
+
+test-deb: ## installs, upgrades and purges these packages in a Debian of their own; as root, ARCH=arm64 for one
+	@scripts/test-deb.sh $(ARCH)
+
+test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>
+	@for arch in $(filter-out amd64,$(ARCH)); do scripts/parity.py $$arch $(BUNDLE) $(PICTURES); done
+
+edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
+	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

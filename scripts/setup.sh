@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything the other targets need, on a Debian or Ubuntu with Rust and Python 3: system packages by apt, libtorch under
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
-#   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch]        each word adds a step
+#   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
+#   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -21,9 +22,25 @@ missing_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
-packages() {
+# cross_packages ARCH: the same, for building programs for that processor.
+cross_packages() {
+  case $1 in
+    arm64) command -v aarch64-linux-gnu-gcc >/dev/null || printf '%s\n' gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+    armhf) command -v arm-linux-gnueabihf-gcc >/dev/null || printf '%s\n' gcc-arm-linux-gnueabihf libc6-dev-armhf-cross ;;
+  esac
+}
+
+# The same, for running what was built for other processors, and installing it in a Debian of theirs.
+emulation_packages() {
+  command -v mmdebstrap >/dev/null || echo mmdebstrap
+  command -v arch-test >/dev/null || echo arch-test
+  command -v qemu-aarch64-static >/dev/null || printf '%s\n' qemu-user-static binfmt-support
+}
+
+# install_packages COMMAND...: COMMAND names the packages that are missing.
+install_packages() {
   local missing as_root=()
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <("$@")
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || fail "install what these Debian packages provide, then try again: ${missing[*]}"
   if [ "$(id -u)" != 0 ]; then
@@ -37,7 +54,7 @@ packages() {
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
     >/dev/null
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <("$@")
   [ ${#missing[@]} -eq 0 ] || fail "still missing after the installation: ${missing[*]}"
 }
 
@@ -46,6 +63,16 @@ component() {
   command -v rustup >/dev/null || fail "cargo $2 is missing: install the $1 of your Rust"
   say "installing $1 by rustup"
   rustup component add "$1"
+}
+
+# cross ARCH TARGET: Rust's and C's half of building for it.
+cross() {
+  install_packages cross_packages "$1"
+  if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$2/lib" ]; then
+    command -v rustup >/dev/null || fail "Rust's standard library for $2 is missing: install it for your Rust"
+    say "installing Rust's standard library for $2 by rustup"
+    rustup target add "$2"
+  fi
 }
 
 libtorch() {
@@ -60,10 +87,14 @@ libtorch() {
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.91 or newer, see https://rustup.rs"
 for step in "$@"; do
   case $step in
-    packages) packages ;;
+    packages) install_packages missing_packages ;;
     rustfmt) component rustfmt fmt ;;
     clippy) component clippy clippy ;;
     libtorch) libtorch ;;
+    cross-arm64) cross arm64 aarch64-unknown-linux-gnu ;;
+    cross-armhf) cross armhf armv7-unknown-linux-gnueabihf ;;
+    cross-amd64) cross amd64 x86_64-unknown-linux-gnu ;;
+    emulation) install_packages emulation_packages ;;
     *) fail "unknown step '$step'" ;;
   esac
 done

@@ -168,7 +168,8 @@ pub fn write_frames(folder: &Path, verdicts: &[bool]) {
     }
 }
 
-fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::AttributeProto>) -> pb::NodeProto {
+/// A node with one output, named as it.
+pub fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::AttributeProto>) -> pb::NodeProto {
     pb::NodeProto {
         name: output.into(),
         op_type: op.into(),
@@ -179,17 +180,20 @@ fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::AttributeProt
     }
 }
 
-fn ints(name: &str, ints: &[i64]) -> pb::AttributeProto {
+/// An attribute of several integers.
+pub fn ints(name: &str, ints: &[i64]) -> pb::AttributeProto {
     let kind = pb::attribute_proto::AttributeType::Ints as i32;
     pb::AttributeProto { name: name.into(), r#type: kind, ints: ints.to_vec(), ..Default::default() }
 }
 
-fn int(name: &str, i: i64) -> pb::AttributeProto {
+/// An attribute of one integer.
+pub fn int(name: &str, i: i64) -> pb::AttributeProto {
     let kind = pb::attribute_proto::AttributeType::Int as i32;
     pb::AttributeProto { name: name.into(), r#type: kind, i, ..Default::default() }
 }
 
-fn floats(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
+/// A constant tensor of floats.
+pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
     pb::TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
@@ -199,7 +203,8 @@ fn floats(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
     }
 }
 
-fn value(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
+/// A float input or output.
+pub fn value(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};
     let dim = dims.iter().map(|&d| Dimension { value: Some(Value::DimValue(d)), ..Default::default() }).collect();
     let tensor = pb::type_proto::Tensor {

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Whether salad-edge for ARM scores as the program for this machine does. The ARM program runs under qemu's user-mode
+emulation, once for each kind of processor that takes other kernels.
+
+    scripts/parity.py ARCH [BUNDLE PICTURES...]     ARCH is arm64 or armhf
+
+Without a bundle, the one that edge/examples/sample.rs draws is taken, and the demo's too where `make demo` has made it.
+At least 20 pictures are scored in both forms. Fails where f32 differs by more than 1e-4, or int8 by a single bit.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = 20
+F32_TOLERANCE = 1e-4
+
+# Of each architecture: Rust's target, qemu, the C library's place, and its processors with what tract has to be told of
+# them, because qemu shows this machine's /proc/cpuinfo and not theirs.
+MACHINES = {
+    "arm64": ("aarch64-unknown-linux-gnu", "qemu-aarch64-static", "/usr/aarch64-linux-gnu", {
+        "cortex-a53 (Raspberry Pi 3)": ("cortex-a53", {"TRACT_CPU_AARCH64_KIND": "a53"}),
+        "cortex-a72 (Raspberry Pi 4)": ("cortex-a72", {"TRACT_CPU_AARCH64_KIND": "a72"}),
+        # Has SDOT.
+        "cortex-a76 (Raspberry Pi 5)": ("cortex-a76", {}),
+    }),
+    "armhf": ("armv7-unknown-linux-gnueabihf", "qemu-arm-static", "/usr/arm-linux-gnueabihf", {
+        "cortex-a7 (NEON)": ("cortex-a7", {"TRACT_CPU_ARM32_NEON": "true"}),
+    }),
+}
+
+
+def scores(program, bundle, pictures, form, environment):
+    """The score of each picture, as the float32 it is."""
+    command = [*program, "score", bundle, *pictures, "--form", form, "--threads", "1", "--json"]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | environment).stdout
+    return [json.loads(line)["score"] for line in lines.splitlines()]
+
+
+def some(paths):
+    """Twenty pictures, evenly from all there are."""
+    found = sorted(f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.suffix in {".jpg", ".png"})
+    if len(found) < PICTURES:
+        sys.exit(f"parity: {len(found)} pictures in {', '.join(map(str, paths))}, and {PICTURES} are needed")
+    return [found[i * len(found) // PICTURES] for i in range(PICTURES)]
+
+
+def cases(arguments, folder):
+    """Bundles, and the pictures for each."""
+    if arguments.bundle:
+        return [(arguments.bundle, some(arguments.pictures))]
+    subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "sample", "--", folder],
+                   cwd=ROOT, check=True)
+    found = [(folder / "sample.salad", some([folder / "pictures"]))]
+    demo = ROOT / "target/demo"
+    found += [(bundle, some([demo / "scene/stream"])) for bundle in sorted(demo.glob("run/*.salad"))]
+    return found
+
+
+def compare(native, program, machine, environment, bundle, pictures):
+    """Prints both forms' largest differences; whether they are small enough."""
+    agree = True
+    for form in ("f32", "int8"):
+        here = scores(native, bundle, pictures, form, {})
+        there = scores(program, bundle, pictures, form, environment)
+        differences = [abs(a - b) for a, b in zip(here, there, strict=True)]
+        allowed = F32_TOLERANCE if form == "f32" else 0.0
+        good = max(differences) <= allowed
+        agree &= good
+        same = sum(d == 0 for d in differences)
+        print(f"{bundle.name}, {form}, {machine}: {same} of {len(here)} scores equal to the bit, largest difference "
+              f"{max(differences):.1e}, allowed {allowed:g}, scores from {min(here):.4f} to {max(here):.4f}"
+              + ("" if good else "  DIFFERENT"))
+    return agree
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("arch", choices=MACHINES)
+    parser.add_argument("bundle", nargs="?", type=Path)
+    parser.add_argument("pictures", nargs="*", type=Path)
+    arguments = parser.parse_args()
+
+    subprocess.run([ROOT / "scripts/setup.sh", "packages", "emulation"], check=True)
+    subprocess.run([ROOT / "scripts/edge-cross.sh", arguments.arch], check=True)
+    subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", "-p", "salad-edge"], cwd=ROOT, check=True)
+    target, qemu, libraries, machines = MACHINES[arguments.arch]
+    native = [ROOT / "target/release/salad-edge"]
+    agree = True
+    with tempfile.TemporaryDirectory() as folder:
+        for bundle, pictures in cases(arguments, Path(folder)):
+            for machine, (processor, environment) in machines.items():
+                program = [qemu, "-cpu", processor, "-L", libraries, ROOT / f"target/{target}/dist/salad-edge"]
+                agree &= compare(native, program, machine, environment, bundle, pictures)
+    if not agree:
+        sys.exit("parity: scores differ")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,6 @@ import os
 import pathlib
 import queue
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -31,7 +30,8 @@ class Guest:
     def __init__(self, arch: str, kernel: pathlib.Path, root: pathlib.Path, share: pathlib.Path, log: pathlib.Path):
         command = list(MACHINE[arch])
         command[-1] += f" {BOOT}"
-        command += ["-accel", acceleration(arch), "-smp", "2", "-m", "1024", "-kernel", str(kernel), "-initrd", str(root),
+        self.acceleration = "KVM" if kvm_works(arch, kernel) else "emulated"
+        command += ["-accel", "kvm" if self.acceleration == "KVM" else "tcg,thread=multi", "-smp", "2", "-m", "1024", "-kernel", str(kernel), "-initrd", str(root),
                     "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
                     "-virtfs", f"local,path={share},mount_tag=host,security_model=none"]
         self.log = log.open("w", encoding="utf-8")
@@ -88,13 +88,16 @@ class Guest:
                 return lines
 
 
-def acceleration(arch: str) -> str:
-    """KVM where this machine has it for the guest's processor and it works, else emulation."""
-    if arch == "amd64" and os.uname().machine == "x86_64" and os.access("/dev/kvm", os.R_OK | os.W_OK) and kvm_works():
-        return "kvm"
-    return "tcg,thread=multi"
-
-
-def kvm_works() -> bool:
-    """Whether a machine under KVM gets as far as its firmware: nested in another one it may not."""
-    raise NotImplementedError
+def kvm_works(arch: str, kernel: pathlib.Path) -> bool:
+    """Whether this machine runs the guest's kernel by itself: nested in another machine it may have KVM that does not work."""
+    if arch != "amd64" or os.uname().machine != "x86_64" or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    # With no root it panics, and ends.
+    command = [*MACHINE[arch], "-accel", "kvm", "-kernel", str(kernel), "-nodefaults", "-display", "none", "-no-reboot", "-serial",
+               "stdio"]
+    command[command.index("console=ttyS0")] += " panic=-1"
+    try:
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return b"Kernel panic" in said.stdout

@@ -14,8 +14,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # What a service manager, a camera driver, dpkg and our package's scripts need; apt adds what these depend on.
 PACKAGES = """
-base-files base-passwd bash coreutils dash debianutils dpkg findutils grep init-system-helpers kmod libc-bin libnss-systemd mount
-perl-base sed systemd tar udev usr-is-merged util-linux v4l-utils
+base-files base-passwd bash coreutils dash debianutils diffutils dpkg findutils grep init-system-helpers kmod libc-bin
+libnss-systemd mount perl-base sed systemd tar udev usr-is-merged util-linux v4l-utils
 """.split()
 
 # The camera, and the folder that is shared with the host.
@@ -131,7 +131,9 @@ def add_kernel(debs: list[pathlib.Path], root: pathlib.Path, kernel: pathlib.Pat
     # Newer packages have their modules under /usr.
     modules = next(path for base in ["lib", "usr/lib"] for path in folder.glob(f"{base}/modules/*"))
     version = modules.name
-    subprocess.run(["depmod", "-b", modules.parents[2], version], check=True)
+    # Not in every user's path.
+    depmod = shutil.which("depmod") or "/sbin/depmod"
+    subprocess.run([depmod, "-b", modules.parents[2], version], check=True)
     depends = dict(line.split(":", 1) for line in (modules / "modules.dep").read_text().splitlines())
     target = root / "lib/modules" / version
     for wanted in MODULES:
@@ -141,7 +143,7 @@ def add_kernel(debs: list[pathlib.Path], root: pathlib.Path, kernel: pathlib.Pat
             shutil.copyfile(modules / each, target / each)
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"]:
         shutil.copyfile(modules / name, target / name)
-    subprocess.run(["depmod", "-b", root, version], check=True)
+    subprocess.run([depmod, "-b", root, version], check=True)
     shutil.rmtree(folder)
 
 

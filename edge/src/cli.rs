@@ -1,8 +1,11 @@
 //! The command line's grammar, for the program itself and for its manual pages and completions.
 
+use crate::config::{CameraConfig, ConfigError};
 use crate::model::FormChoice;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Finds what does not look like the normal images a model was trained on.
 #[derive(Parser)]
@@ -47,6 +50,44 @@ pub enum Command {
         #[arg(long, value_parser = finite, allow_negative_numbers = true)]
         threshold: Option<f32>,
     },
+    /// List the local cameras with their formats, sizes, rates and controls.
+    Cameras {
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one frame of a camera as a JPEG.
+    Snapshot {
+        /// The picture, NAME.jpg.
+        picture: PathBuf,
+        /// Which camera.
+        #[command(flatten)]
+        camera: CameraChoice,
+        /// Darken what does not count and draw the edges of the configuration's regions.
+        #[arg(long)]
+        regions: bool,
+    },
+    /// Collect pictures of the normal state, in the layout the trainer reads.
+    Collect {
+        /// The data set's folder; pictures go to train/good in it.
+        folder: PathBuf,
+        /// Which camera.
+        #[command(flatten)]
+        camera: CameraChoice,
+        /// How many pictures to add.
+        #[arg(long, default_value_t = 500)]
+        count: u64,
+        /// The least time between two pictures, such as 2s, 500ms or 1m.
+        #[arg(long, default_value = "2s", value_parser = duration)]
+        every: Duration,
+        /// Pass over frames less sharp than this share of the median of those before, 0 to 1; 0 keeps all.
+        #[arg(long, default_value_t = 0.5, value_parser = share)]
+        min_sharpness: f32,
+        /// Pass over frames in which no place differs in brightness by more than this, 0 to 255, from a picture that is there;
+        /// 0 keeps all.
+        #[arg(long, default_value_t = 2.0, value_parser = brightness)]
+        min_change: f32,
+    },
     /// Watch a source of frames and tell of events, as a configuration file says.
     Run {
         /// The configuration file; packaging/edge.toml is an example with every setting.
@@ -56,6 +97,47 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What the program starts to read a local camera with.
+    #[command(hide = true)]
+    Capture {
+        /// The camera's settings.
+        spec: String,
+    },
+}
+
+/// A camera by a configuration file, or by itself.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct CameraChoice {
+    /// A configuration file, of which [source] and [regions] count; there need be no bundle yet.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// A local camera: its number, its path, name:NAME or id:NAME, as `salad-edge cameras` lists them.
+    #[arg(long)]
+    pub device: Option<String>,
+}
+
+impl CameraChoice {
+    /// The settings.
+    pub fn read(&self) -> Result<CameraConfig, ConfigError> {
+        match &self.config {
+            Some(config) => CameraConfig::read(config),
+            None => CameraConfig::of_device(self.device.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+    parsed.ok_or_else(|| "not a time such as 2s, 500ms or 1m".to_owned())
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    finite(text).and_then(|v| if (0.0..=1.0).contains(&v) { Ok(v) } else { Err("not from 0 to 1".to_owned()) })
+}
+
+fn brightness(text: &str) -> Result<f32, String> {
+    finite(text).and_then(|v| if (0.0..=255.0).contains(&v) { Ok(v) } else { Err("not from 0 to 255".to_owned()) })
 }
 
 fn finite(text: &str) -> Result<f32, String> {

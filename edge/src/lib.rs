@@ -11,6 +11,7 @@ mod grey;
 pub mod lens;
 pub mod model;
 pub mod motion;
+pub mod picking;
 pub mod pipeline;
 pub mod regions;
 pub mod service;

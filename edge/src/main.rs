@@ -3,9 +3,14 @@
 use clap::Parser;
 use salad_edge::cli::{Cli, Command};
 use salad_edge::commands::Outcome;
+use salad_edge::commands::cameras::cameras;
+use salad_edge::commands::capture::capture;
+use salad_edge::commands::collect::{CollectOptions, collect};
 use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
+use salad_edge::commands::snapshot::snapshot;
+use salad_edge::picking::PickSpec;
 use salad_shared::message::message;
 use signal_hook::consts::TERM_SIGNALS;
 use std::io::{self, Write};
@@ -37,14 +42,37 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
             let options = ScoreOptions { bundle, paths, form, json, threads, threshold };
             Ok(score(&options, &mut out, &mut io::stderr())?)
         }
+        Command::Cameras { json } => {
+            cameras(json, &mut out)?;
+            Ok(Outcome::Complete)
+        }
+        Command::Snapshot { picture, camera, regions } => {
+            let stop = stop_on_signals()?;
+            snapshot(&camera.read()?, regions, &picture, &stop)?;
+            Ok(Outcome::Complete)
+        }
+        Command::Collect { folder, camera, count, every, min_sharpness, min_change } => {
+            let options = CollectOptions { out: folder, count, every, pick: PickSpec { min_sharpness, min_change } };
+            let stop = stop_on_signals()?;
+            Ok(collect(&camera.read()?, &options, &stop)?)
+        }
         Command::Run { config, json } => {
-            let stop = Arc::new(AtomicBool::new(false));
-            for &signal in TERM_SIGNALS {
-                // The second of them ends the program at once, should the first not be heard.
-                signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
-                signal_hook::flag::register(signal, Arc::clone(&stop))?;
-            }
+            let stop = stop_on_signals()?;
             Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
         }
+        Command::Capture { spec } => {
+            capture(&spec, &mut out)?;
+            Ok(Outcome::Complete)
+        }
     }
+}
+
+/// Becomes true with the first signal to end; the second ends the program at once, should the first not be heard.
+fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for &signal in TERM_SIGNALS {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }

@@ -20,10 +20,13 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a source is waited for before the pipeline looks whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Between two warnings of frames that are skipped.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a pipeline ended early.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +85,7 @@ pub struct Pipeline<'s, 'o> {
     peak: Option<Peak>,
     last_frame: Option<Moment>,
     troubles: Vec<OpenTrouble>,
+    last_warning: Option<Instant>,
     summary: Summary,
 }
 
@@ -107,6 +111,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             peak: None,
             last_frame: None,
             troubles: Vec::new(),
+            last_warning: None,
             summary: Summary::default(),
         })
     }
@@ -270,7 +275,11 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 
     fn skip(&mut self, name: &str, problem: &str) {
         self.summary.skipped += 1;
-        log::warn!("{name}: skipped: {problem}");
+        // A camera that tears each of its pictures is not to fill the log.
+        if self.last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+            self.last_warning = Some(Instant::now());
+            log::warn!("{name}: skipped: {problem}; {} so far", self.summary.skipped);
+        }
     }
 
     fn print(&mut self, mut line: FrameLine) -> io::Result<()> {

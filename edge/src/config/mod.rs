@@ -130,6 +130,11 @@ impl CameraConfig {
         let raw = parse(&read(path)?, path)?;
         Checker { path }.camera(raw.source, raw.regions)
     }
+
+    /// A local camera, in the form that `source.camera.device` has, with the defaults for all else.
+    pub fn of_device(device: &str) -> Result<CameraConfig, ConfigError> {
+        Checker { path: Path::new("--device") }.camera(source::RawSource::of_device(device), None)
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -182,7 +187,7 @@ impl Checker<'_> {
             bundle,
             form: raw.form,
             lens: lens.map(|raw| self.lens(&raw)).transpose()?.flatten(),
-            motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?,
+            motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?.flatten(),
             decision: self.decision(&raw.decision, camera.source.fps())?,
             camera,
             event_log: raw.events.map(|events| self.complete(&events.log)),
@@ -206,7 +211,7 @@ impl Checker<'_> {
         Ok((!after.is_zero()).then_some(LensSpec { after, min_contrast: raw.min_contrast }))
     }
 
-    fn motion(&self, raw: &RawMotion) -> Result<MotionSpec, ConfigError> {
+    fn motion(&self, raw: &RawMotion) -> Result<Option<MotionSpec>, ConfigError> {
         if !(0.0..=1.0).contains(&raw.min_share) {
             return Err(self.error("motion.min_share", raw.min_share, "has to be from 0 to 1".to_owned()));
         }
@@ -214,7 +219,8 @@ impl Checker<'_> {
             return Err(self.error("motion.min_change", raw.min_change, "has to be from 0 to 255".to_owned()));
         }
         let max_still = self.duration("motion.max_still_secs", raw.max_still_secs)?;
-        Ok(MotionSpec { min_share: raw.min_share, min_change: raw.min_change, max_still })
+        let spec = MotionSpec { min_share: raw.min_share, min_change: raw.min_change, max_still };
+        Ok((spec.min_share > 0.0).then_some(spec))
     }
 
     fn decision(&self, raw: &RawDecision, fps: f64) -> Result<DecisionSettings, ConfigError> {
@@ -343,25 +349,32 @@ mod tests {
     #[test]
     fn the_packaged_example_is_a_whole_configuration() {
         let dir = tempfile::tempdir().unwrap();
-        let text = include_str!("../packaging/edge.toml");
+        let text = include_str!("../../packaging/edge.toml");
         fs::write(dir.path().join("model.salad"), "x").unwrap();
         fs::create_dir(dir.path().join("frames")).unwrap();
         let config = Config::parse(text, &dir.path().join("edge.toml")).unwrap();
         assert!(config.event_log.is_some() && config.snapshots.is_some());
+        assert!(config.camera.source.is_live() && config.lens.is_some() && config.motion.is_none());
         // Each setting that is commented out is another choice, and taken too.
         let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned()).filter(|key| !key.contains(' '));
         let choices = text.lines().filter_map(|line| line.strip_prefix("# ").filter(|choice| key(choice).is_some()));
         let mut tried = Vec::new();
         for choice in choices {
             let key_of_choice = key(choice).unwrap();
-            let other = if key_of_choice == "release_threshold" { "release_ratio" } else { &key_of_choice };
+            let other = match key_of_choice.as_str() {
+                "release_threshold" => "release_ratio",
+                "pipe" | "replay" => "camera",
+                same => same,
+            };
             let kept = |line: &&str| key(line).is_none_or(|k| k != other);
             let with = |line| if line == format!("# {choice}") { choice } else { line };
             let lines: Vec<&str> = text.lines().filter(kept).map(with).collect();
             Config::parse(&lines.join("\n"), &dir.path().join("edge.toml")).unwrap();
             tried.push(key_of_choice);
         }
-        assert_eq!(tried, ["form", "form", "threshold", "release_threshold", "max_gap_secs"]);
+        let expected = "form form camera pipe pipe pipe pipe pipe replay crop include exclude min_contrast min_share threshold \
+                        release_threshold max_gap_secs";
+        assert_eq!(tried.join(" "), expected);
     }
 
     #[test]

@@ -53,12 +53,33 @@ impl SourceSpec {
     }
 }
 
+/// `[source]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawSource {
     replay: Option<RawReplay>,
     camera: Option<RawCamera>,
     pipe: Option<RawPipe>,
+}
+
+impl RawSource {
+    /// A local camera with nothing else said.
+    pub fn of_device(device: &str) -> RawSource {
+        let camera = RawCamera {
+            device: RawDevice::Text(device.to_owned()),
+            size: None,
+            fps: default_fps(),
+            format: None,
+            exposure: None,
+            gain: None,
+            white_balance: None,
+            focus: None,
+            frame_timeout_secs: None,
+            start_timeout_secs: None,
+            frozen_after_secs: None,
+        };
+        RawSource { replay: None, camera: Some(camera), pipe: None }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 //! This runs in a child of our own ([`capture`]), because nokhwa waits for a frame without a limit, and a driver may never
 //! answer.
 
+use super::child::WARNING;
 use super::devices::Device;
 use super::mjpeg::first_jpeg;
 use super::pixels::PixelFormat;
@@ -15,7 +16,7 @@ use nokhwa::utils::{
     RequestedFormatType, Resolution,
 };
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// What is wanted of a camera.
@@ -118,6 +119,15 @@ pub struct Mode {
     pub fps: u32,
 }
 
+/// A control, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedControl {
+    /// The driver's name for it.
+    pub name: String,
+    /// Its value, range and default, in words.
+    pub value: String,
+}
+
 /// Captures until the camera fails or nobody reads `out` any more. Ends the process when standard input is closed.
 pub fn capture(spec: &CameraSpec, out: &mut impl Write) -> Result<(), CameraError> {
     std::thread::spawn(|| {
@@ -131,7 +141,7 @@ pub fn capture(spec: &CameraSpec, out: &mut impl Write) -> Result<(), CameraErro
     let mode = set_mode(&mut camera, index, spec)?;
     for warning in set_controls(&mut camera, &spec.controls) {
         // Standard error is the parent's to read; without it there is nobody to tell.
-        let _ = writeln!(io::stderr(), "warning: /dev/video{index}: {warning}");
+        let _ = writeln!(io::stderr(), "{WARNING}/dev/video{index}: {warning}");
     }
     camera.open_stream().map_err(failed("starting the stream"))?;
     loop {
@@ -164,14 +174,22 @@ pub fn modes(camera: &mut Camera) -> Vec<Mode> {
     formats.iter().filter_map(mode).collect()
 }
 
+/// Its controls that can be changed, with their values in the driver's words.
+pub fn controls(camera: &Camera) -> Vec<ListedControl> {
+    let controls = camera.camera_controls().unwrap_or_default();
+    let listed = |c: &CameraControl| ListedControl { name: c.name().into(), value: c.description().to_string() };
+    controls.iter().filter(|c| c.active()).map(listed).collect()
+}
+
 /// Takes the best mode that the driver accepts.
 fn set_mode(camera: &mut Camera, index: u32, spec: &CameraSpec) -> Result<Mode, CameraError> {
     let candidates = ranked(modes(camera), spec);
     let mut refused = None;
     for mode in candidates {
         let resolution = Resolution::new(mode.width, mode.height);
-        match camera.set_camera_format(CameraFormat::new(resolution, frame_format(mode.format), mode.fps)) {
-            Ok(()) => return Ok(mode),
+        let exact = RequestedFormatType::Exact(CameraFormat::new(resolution, frame_format(mode.format), mode.fps));
+        match camera.set_camera_requset(RequestedFormat::new::<RgbFormat>(exact)) {
+            Ok(_) => return Ok(mode),
             Err(source) => refused = Some(CameraError::Driver { index, doing: "setting its format", source }),
         }
     }

@@ -6,7 +6,7 @@
 use super::stream::{Packet, Piece, StreamFormat, read_frames};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How much of a child's last words is kept, bytes.
 const LAST_WORDS: usize = 2000;
+
+/// What a child's line begins with that is no reason for its end.
+pub const WARNING: &str = "warning: ";
 
 /// How long a child may take to end when it is asked to, and when it is made to.
 const GRACE: Duration = Duration::from_millis(500);
@@ -37,9 +40,8 @@ pub struct Launch {
 pub struct Capture {
     child: Child,
     /// A child of our own ends when this closes, should this program be killed.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     shared: Arc<Shared>,
-    secrets: Vec<String>,
 }
 
 /// What [`Capture::take`] found.
@@ -47,7 +49,7 @@ pub struct Capture {
 pub enum Taken {
     /// The newest frame, and when it came.
     Frame(Packet, Instant),
-    /// Frames that break off, and no whole one since.
+    /// A frame that breaks off.
     Torn,
     /// Nothing within the timeout.
     Nothing,
@@ -75,7 +77,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     latest: Option<(Packet, Instant)>,
-    torn: bool,
+    torn: u64,
     dropped: u64,
     /// What the reader of frames has come to, and then the child's last words.
     ended: Option<Result<(), String>>,
@@ -100,27 +102,27 @@ impl Capture {
             });
         }
         if let Some(err) = child.stderr.take() {
-            let shared = Arc::clone(&shared);
+            let (shared, secrets) = (Arc::clone(&shared), launch.secrets.clone());
             thread::spawn(move || {
-                let words = last_words(err);
+                let words = last_words(err, &secrets);
                 shared.change(|state| state.last_words = Some(words));
             });
         }
-        Ok(Capture { _stdin: child.stdin.take(), child, shared, secrets: launch.secrets.clone() })
+        Ok(Capture { stdin: child.stdin.take(), child, shared })
     }
 
     /// The newest frame, waited for.
     pub fn take(&mut self, timeout: Duration) -> Taken {
         let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = |s: &mut State| s.latest.is_none() && !s.torn && s.ended.is_none();
+        let nothing = |s: &mut State| s.latest.is_none() && s.torn == 0 && s.ended.is_none();
         let waited = self.shared.changed.wait_timeout_while(state, timeout, nothing);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Some((packet, arrived)) = state.latest.take() {
-            state.torn = false;
-            return Taken::Frame(packet, arrived);
-        }
-        if std::mem::take(&mut state.torn) {
+        if state.torn > 0 {
+            state.torn -= 1;
             return Taken::Torn;
+        }
+        if let Some((packet, arrived)) = state.latest.take() {
+            return Taken::Frame(packet, arrived);
         }
         let Some(result) = state.ended.clone() else { return Taken::Nothing };
         drop(state);
@@ -164,12 +166,11 @@ impl Capture {
         let silent = |s: &mut State| s.last_words.is_none();
         let waited = self.shared.changed.wait_timeout_while(state, GRACE, silent);
         let words = waited.unwrap_or_else(PoisonError::into_inner).0.last_words.clone();
-        let words = words.filter(|words| !words.is_empty()).unwrap_or_else(|| match (result, self.child.try_wait()) {
+        words.filter(|words| !words.is_empty()).unwrap_or_else(|| match (result, self.child.try_wait()) {
             (Err(problem), _) => problem,
             (Ok(()), Ok(Some(status))) => exit_words(status),
             (Ok(()), _) => "it closed its output and said nothing".to_owned(),
-        });
-        redacted(&words, &self.secrets)
+        })
     }
 }
 
@@ -195,7 +196,7 @@ impl Shared {
     /// Keeps a frame where one is due; always wants more.
     fn put(&self, piece: Piece, pace: &mut Pace) -> bool {
         match piece {
-            Piece::Torn => self.change(|state| state.torn = true),
+            Piece::Torn => self.change(|state| state.torn += 1),
             Piece::Frame(packet) => {
                 let now = Instant::now();
                 if pace.is_due(now) {
@@ -231,14 +232,23 @@ impl Pace {
     }
 }
 
-/// Reads to the end, so that the writer never waits, and keeps the end on one line.
-pub fn last_words(mut stream: impl Read) -> String {
-    let (mut kept, mut chunk) = (Vec::new(), [0; 4096]);
-    while let Ok(n @ 1..) = stream.read(&mut chunk) {
-        kept.extend_from_slice(&chunk[..n]);
-        kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+/// Reads a child's standard error to its end, so that the child never waits, passes on its warnings as they come, and keeps
+/// the end of what else it says, on one line. Nothing has the secrets in it.
+pub fn last_words(stream: impl Read, secrets: &[String]) -> String {
+    let mut stream = BufReader::new(stream);
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    while let Ok(1..) = stream.by_ref().take(LAST_WORDS as u64).read_until(b'\n', &mut line) {
+        match String::from_utf8_lossy(&line).strip_prefix(WARNING) {
+            Some(warning) => log::warn!("{}", redacted(warning.trim_end(), secrets)),
+            None => {
+                kept.extend_from_slice(&line);
+                kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+            }
+        }
+        line.clear();
     }
-    String::from_utf8_lossy(&kept).split_whitespace().collect::<Vec<_>>().join(" ")
+    let words = String::from_utf8_lossy(&kept).split_whitespace().collect::<Vec<_>>().join(" ");
+    redacted(words.strip_prefix("error: ").unwrap_or(&words), secrets)
 }
 
 /// How a child ended that said nothing.
@@ -281,7 +291,7 @@ mod tests {
             package: None,
             secrets: vec!["hunter2".into()],
         };
-        Capture::start(&launch, RAW, 1e6).unwrap()
+        Capture::start(&launch, RAW, 1e12).unwrap()
     }
 
     fn end_of(capture: &mut Capture) -> String {
@@ -296,11 +306,15 @@ mod tests {
 
     #[test]
     fn the_newest_frame_is_taken_and_older_ones_are_counted() {
-        let mut capture = shell("printf abc; sleep 0.3; printf d; cat");
-        // All of the first three are there by then.
-        thread::sleep(Duration::from_millis(150));
+        // What ends the wait is the test's to say, by a line on the child's standard input.
+        let mut capture = shell("printf abc; read go; printf d; cat");
+        let start = Instant::now();
+        while capture.dropped() < 2 && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(5));
+        }
         let Taken::Frame(packet, _) = capture.take(PATIENCE) else { panic!() };
         assert_eq!((packet.bytes.as_slice(), capture.dropped()), (&b"c"[..], 2));
+        std::io::Write::write_all(capture.stdin.as_mut().unwrap(), b"go\n").unwrap();
         let Taken::Frame(packet, _) = capture.take(PATIENCE) else { panic!() };
         assert_eq!(packet.bytes, b"d");
         assert!(matches!(capture.take(Duration::from_millis(10)), Taken::Nothing));

@@ -73,10 +73,10 @@ impl Device {
                     return Ok(node.index);
                 }
                 let mut like = nodes.iter().filter(|node| node.name.to_lowercase().contains(&name.to_lowercase()));
-                match (like.next(), like.next()) {
-                    (Some(first), second) if second.is_none_or(|second| second.name == first.name) => Ok(first.index),
-                    (Some(_), _) => Err(format!("several cameras have '{name}' in their name; {}", there())),
-                    (None, _) => Err(format!("no camera has '{name}' in its name; {}", there())),
+                match like.next() {
+                    Some(first) if like.all(|node| node.name == first.name) => Ok(first.index),
+                    Some(_) => Err(format!("several cameras have '{name}' in their name; {}", there())),
+                    None => Err(format!("no camera has '{name}' in its name; {}", there())),
                 }
             }
         }

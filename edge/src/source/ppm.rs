@@ -2,7 +2,7 @@
 //! asked for the size, a change of it is followed, and a lost byte cannot shift the picture unnoticed.
 
 use salad_shared::preprocess::{Frame, MAX_PIXELS};
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 /// One binary PPM of 8 bits a channel, as ffmpeg writes it; `None` at the end of the stream.
 pub fn read_ppm(stream: &mut impl BufRead) -> Result<Option<Frame>, String> {
@@ -11,7 +11,7 @@ pub fn read_ppm(stream: &mut impl BufRead) -> Result<Option<Frame>, String> {
     }
     let mut line = || -> Result<String, String> {
         let mut line = String::new();
-        stream.by_ref().take(32).read_line(&mut line).map_err(|e| e.to_string())?;
+        Read::take(&mut *stream, 32).read_line(&mut line).map_err(|e| e.to_string())?;
         line.pop().filter(|&c| c == '\n').map(|_| line).ok_or_else(|| "its output is cut off in a header".to_owned())
     };
     let (magic, size, depth) = (line()?, line()?, line()?);

@@ -163,6 +163,7 @@ mod tests {
                 Next::Bad { name, .. } => found.push((file(name), None)),
                 Next::Nothing => {}
                 Next::Ended => break,
+                Next::Trouble(change) => panic!("{change:?}"),
             }
         }
         found

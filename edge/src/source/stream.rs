@@ -225,7 +225,7 @@ mod tests {
             pieces.iter().map(|p| if let Piece::Frame(p) = p { (p.width, p.height) } else { (0, 0) }).collect();
         assert_eq!(sizes, [(1, 2), (2, 1)]);
 
-        let jpeg = Frame::new(8, 8, vec![9; 192]).unwrap().to_jpeg(90);
+        let jpeg = Frame::new(8, 32, (0..768).map(|v| (v * 37 % 251) as u8).collect()).unwrap().to_jpeg(90);
         let (pieces, _) = all(StreamFormat::Mjpeg, &[&jpeg[..jpeg.len() - 9], &jpeg, &jpeg].concat());
         assert_eq!(pieces.iter().filter(|p| **p == Piece::Torn).count(), 1);
         let frames: Vec<_> =

@@ -49,7 +49,7 @@ impl Video {
         })?;
         let (sender, receiver) = sync_channel(FRAMES_AHEAD);
         let reader = child.stdout.take().map(|out| thread::spawn(move || send_frames(BufReader::new(out), &sender)));
-        let last_words = child.stderr.take().map(|err| thread::spawn(move || last_words(err)));
+        let last_words = child.stderr.take().map(|err| thread::spawn(move || last_words(err, &[])));
         Ok(Video { path: path.into(), child, frames: Some(receiver), reader, last_words, taken: 0 })
     }
 

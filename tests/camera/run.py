@@ -52,6 +52,7 @@ EACH_FRAME = """
 ExecStart=
 ExecStart=/usr/bin/salad-edge run --config /etc/salad-edge/edge.toml --json
 StandardOutput=append:/share/frames.jsonl
+StandardError=journal
 """
 
 CONTROL = "v4l2-ctl -d /dev/video0 -c "

@@ -2,6 +2,7 @@
 
 use crate::jpeg;
 use fast_image_resize as fir;
+use fir::pixels::U8x3;
 use image::ImageDecoder;
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
@@ -271,10 +272,11 @@ impl Resizer {
     fn resize(&mut self, frame: &Frame, width: u32, height: u32, out: &mut Vec<u8>) {
         out.resize(width as usize * height as usize * 3, 0);
         let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-        let source = fir::images::ImageRef::new(frame.width, frame.height, &frame.rgb, fir::PixelType::U8x3);
-        let target = fir::images::Image::from_slice_u8(width, height, out, fir::PixelType::U8x3);
+        // Typed, so that programs carry no code for other kinds of pixels: that is over a megabyte.
+        let source = fir::images::TypedImageRef::<U8x3>::from_buffer(frame.width, frame.height, &frame.rgb);
+        let target = fir::images::TypedImage::<U8x3>::from_buffer(width, height, out);
         let resized = match (source, target) {
-            (Ok(source), Ok(mut target)) => self.inner.resize(&source, &mut target, &options).is_ok(),
+            (Ok(source), Ok(mut target)) => self.inner.resize_typed(&source, &mut target, &options).is_ok(),
             _ => false,
         };
         debug_assert!(resized, "both buffers fit their sizes, which are not zero");

@@ -114,7 +114,8 @@ class Trial:
             self.install()
             self.collect_and_train()
             self.watch()
-            self.change()
+            self.change("another test pattern", "test_pattern=4", "test_pattern=0")
+            self.change("a flipped picture", "sensor_flipped_horizontally=1", "sensor_flipped_horizontally=0")
             for fault in FAULTS:
                 self.fail(fault)
             self.look_back()
@@ -176,12 +177,12 @@ class Trial:
             expect(rate > 1, "more than one frame a second is scored")
             expect(not self.events(), "what is normal raises no alert")
 
-    def change(self) -> None:
-        with self.step("another test pattern raises an alert") as note:
-            start = self.fault(CONTROL + "test_pattern=4")
+    def change(self, name: str, there: str, back: str) -> None:
+        with self.step(f"{name} raises an alert") as note:
+            start = self.fault(CONTROL + there)
             event = self.event("anomaly", "new")
             note(f"after {seconds(event['time']) - start:.1f} s, score {event['top_score']:.3f}, threshold {event['threshold']:.3f}")
-            start = self.fault(CONTROL + "test_pattern=0")
+            start = self.fault(CONTROL + back)
             event = self.event("anomaly", "end")
             note(f"over {seconds(event['time']) - start:.1f} s after its end")
             expect(event["snapshot"], "the event has a snapshot")

@@ -4,8 +4,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity edge-figures
+.PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -18,6 +18,7 @@ export LIBTORCH_KIND
 
 CARGO_FLAGS := --release --locked
 SECONDS ?= 60
+MINUTES ?= 30
 ARCH ?= arm64 armhf amd64
 
 help: ## lists the targets
@@ -49,6 +50,14 @@ edge-test: ## builds and tests what runs on a device, with no libtorch
 	@scripts/setup.sh packages
 	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
 
+test-streams: ## network cameras that are killed and come back: RTSP and HTTP servers on the loopback
+	@scripts/setup.sh packages streams
+	tests/streams/network.py
+
+soak: ## runs the edge for MINUTES=30 with a camera that is killed every minute; BUNDLE=<file> takes a trained one
+	@scripts/setup.sh packages
+	tests/streams/soak.py --minutes $(MINUTES) $(if $(BUNDLE),--bundle "$(BUNDLE)")
+
 edge-amd64 edge-arm64 edge-armhf: edge-%: ## builds salad-edge for devices, small and stripped
 	@scripts/edge-cross.sh $*
 
@@ -69,6 +78,13 @@ test-parity: ## holds the ARM programs' scores, under emulation, against this ma
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
 	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)
+
+flash: ## onto a device: DEVICE=root@host, /dev/sdX or an image file (then OUT=copy.img); BUNDLE=parts.salad; CONFIG, PACKAGE
+	@scripts/flash.py $(if $(wildcard $(DEVICE)),image,ssh) "$(DEVICE)" --bundle "$(BUNDLE)" \
+	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(PACKAGE),--package "$(PACKAGE)") $(if $(OUT),--out "$(OUT)") $(FLAGS)
+
+test-flash: ## flashes images with a Debian arm64 root, and a device behind a real sshd; as root, a Debian
+	@scripts/test-flash.py $(FLAGS)
 
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy

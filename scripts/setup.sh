@@ -2,8 +2,8 @@
 # Everything the other targets need, on a Debian or Ubuntu with Rust and Python 3: system packages by apt, libtorch under
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
-#   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does, and
-#   machines what an emulated machine takes
+#   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
+#   machines what an emulated machine does, streams what serving network cameras here does
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -45,6 +45,14 @@ machine_packages() {
   command -v cpio >/dev/null || echo cpio
   PATH=$PATH:/sbin:/usr/sbin command -v depmod >/dev/null || echo kmod
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
+}
+
+# The same, for an RTSP server to test with.
+streams_packages() {
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+    printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
+  [ -e /usr/share/doc/gstreamer1.0-plugins-good ] || echo gstreamer1.0-plugins-good
+  [ -e /usr/share/doc/gstreamer1.0-plugins-bad ] || echo gstreamer1.0-plugins-bad
 }
 
 # install_packages COMMAND...: COMMAND names the packages that are missing.
@@ -106,6 +114,7 @@ for step in "$@"; do
     cross-amd64) cross amd64 x86_64-unknown-linux-gnu ;;
     emulation) install_packages emulation_packages ;;
     machines) install_packages machine_packages ;;
+    streams) install_packages streams_packages ;;
     *) fail "unknown step '$step'" ;;
   esac
 done

@@ -137,6 +137,7 @@ impl Capture {
     /// Ends the program and all that it has started: asked first, since some camera services need a proper good-bye, then
     /// killed. What cannot be killed is given back.
     pub fn stop(mut self) -> Option<Leftover> {
+        drop(self.stdin.take());
         if self.ends_by(Signal::TERM) || self.ends_by(Signal::KILL) {
             return None;
         }
@@ -279,6 +280,7 @@ pub fn redacted(text: &str, secrets: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::source::pixels::PixelFormat;
+    use std::io::Write;
     use std::path::PathBuf;
 
     const RAW: StreamFormat = StreamFormat::Raw { format: PixelFormat::Gray8, width: 1, height: 1 };
@@ -314,7 +316,7 @@ mod tests {
         }
         let Taken::Frame(packet, _) = capture.take(PATIENCE) else { panic!() };
         assert_eq!((packet.bytes.as_slice(), capture.dropped()), (&b"c"[..], 2));
-        std::io::Write::write_all(capture.stdin.as_mut().unwrap(), b"go\n").unwrap();
+        capture.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
         let Taken::Frame(packet, _) = capture.take(PATIENCE) else { panic!() };
         assert_eq!(packet.bytes, b"d");
         assert!(matches!(capture.take(Duration::from_millis(10)), Taken::Nothing));

@@ -46,9 +46,10 @@ impl Preset {
         let rate = wanted.fps.ceil().max(1.0);
         let (program, package, format, args): (_, _, _, Vec<OsString>) = match self {
             Preset::Rtsp { url } => {
-                // Over TCP a lost packet does not tear the picture; the rate is thinned before frames become large.
+                // Over TCP a lost packet does not tear the picture; the rate is thinned before frames become large. "nobuffer"
+                // would throw away the key frame that ffmpeg looks at first, and the next can be ten seconds off.
                 let allowed = ["-protocol_whitelist", "rtsp,rtsps,rtp,rtcp,srtp,udp,tcp,tls"];
-                let quick = ["-rtsp_transport", "tcp", "-fflags", "nobuffer", "-flags", "low_delay", "-i", url];
+                let quick = ["-rtsp_transport", "tcp", "-flags", "low_delay", "-i", url];
                 let filter = format!("fps={}", wanted.fps);
                 let out = ["-map", "0:v:0", "-vf", &filter, "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24"];
                 ("ffmpeg", "ffmpeg", StreamFormat::Ppm, ffmpeg(&[&allowed[..], &quick].concat(), &out))

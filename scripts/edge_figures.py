@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How large salad-edge is for each processor, how long it takes from its start to the first score, and how much memory.
 
-    scripts/edge_figures.py [BUNDLE PICTURE...]     what the README says, for one bundle (that of edge/examples/sample.rs)
+    scripts/edge_figures.py [BUNDLE PICTURE...]     what the README says, for one bundle (that of edge/examples/parity.rs)
 
 Sizes are of what has been built and packaged under target/. Times and memory are of the amd64 program on this machine:
 emulation says nothing about them. Each is the median of five starts, with one thread.
@@ -50,9 +50,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bundle, pictures = arguments.bundle, arguments.pictures
         if not bundle:
-            subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "sample", "--",
+            subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--",
                             folder], cwd=ROOT, check=True)
-            bundle, pictures = Path(folder) / "sample.salad", [Path(folder) / "pictures"]
+            bundle, pictures = Path(folder) / "drawn.salad", [Path(folder) / "pictures"]
         for form in ("f32", "int8"):
             seconds, megabytes = zip(*(first_score(program, bundle, pictures, form) for _ in range(STARTS)))
             print(f"{bundle.name}, {form}: first score after {1000 * statistics.median(seconds):.0f} ms, at most "

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::knobs::set_config_global;
 use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
 type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
@@ -73,6 +74,7 @@ impl EncoderPlan {
         let input = bundle.manifest.input.clone();
         let output = [bundle.manifest.places(), bundle.manifest.encoder.embedding_dim as usize];
         let unusable = |problem| EncoderError::Unusable { part, problem };
+        guarded(without_amx).map_err(unusable)?;
         let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx.as_slice())).map_err(unusable)?;
         check_input(part, &proto, &input)?;
         let model = guarded(|| tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()).map_err(unusable)?;
@@ -212,6 +214,12 @@ fn check_output(part: &'static str, model: &TypedModel, says: [usize; 2]) -> Res
         has: format!("{:?} [{shape}]", has.datum_type),
         says: format!("F32 {says:?}"),
     })
+}
+
+/// Keeps tract from Intel's AMX: its int8 kernel loads 64 values of a column at a time, also where fewer were packed, and
+/// what lies behind them may not be there. It has to be said before tract looks at the processor.
+fn without_amx() -> TractResult<()> {
+    if cfg!(target_arch = "x86_64") { set_config_global("TRACT_CPU_ISA", "-amx-int8") } else { Ok(()) }
 }
 
 /// Runs tract code on a graph that nobody vouches for: where tract panics over it, that is an error like any other, and

@@ -1,5 +1,5 @@
 //! Writes a bundle whose encoder is drawn and not trained, and pictures: what processors are compared by where no trainer is
-//! at hand. `sample OUT` makes OUT/sample.salad and OUT/pictures/*.jpg, the same each time.
+//! at hand. `parity OUT` makes OUT/drawn.salad and OUT/pictures/*.jpg, the same each time.
 //!
 //! The encoder is built as the trainer's are: convolutions with strides and ReLU, in float, and as QLinearConv with
 //! symmetric signed activations. Its embedding is the last map, flattened.
@@ -13,7 +13,7 @@ use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use support::{floats, int, ints, node, value};
 use tract_onnx::pb;
 
@@ -31,21 +31,17 @@ const DIM: i64 = CHANNELS[3] * (SIDE / 8) * (SIDE / 8);
 const STEP: f32 = 4.0 / 127.0;
 
 fn main() -> anyhow::Result<()> {
-    let out: PathBuf = std::env::args_os().nth(1).context("usage: sample OUT")?.into();
+    let out: PathBuf = std::env::args_os().nth(1).context("usage: parity OUT")?.into();
     let mut rng = fastrand::Rng::with_seed(1);
     let layers: Vec<Layer> = CHANNELS.windows(2).map(|c| Layer::draw(c[1], c[0], &mut rng)).collect();
     let prototypes: Vec<Frame> = (0..16).map(|_| picture(&mut rng)).collect();
-    bundle(&layers, &prototypes)?.write(&create(&out)?.join("sample.salad"))?;
-    let pictures = create(&out.join("pictures"))?;
+    let pictures = out.join("pictures");
+    fs::create_dir_all(&pictures)?;
+    bundle(&layers, &prototypes)?.write(&out.join("drawn.salad"))?;
     for i in 0..20 {
         fs::write(pictures.join(format!("{i:02}.jpg")), picture(&mut rng).to_jpeg(90))?;
     }
     Ok(())
-}
-
-fn create(folder: &Path) -> anyhow::Result<&Path> {
-    fs::create_dir_all(folder)?;
-    Ok(folder)
 }
 
 /// A frame with a gradient and some blocks of colour on it.
@@ -94,7 +90,7 @@ impl Layer {
 
 fn bundle(layers: &[Layer], prototypes: &[Frame]) -> anyhow::Result<Bundle> {
     let mut bundle = support::bundle();
-    bundle.manifest.name = "sample".into();
+    bundle.manifest.name = "drawn".into();
     bundle.manifest.input = InputSpec { width: SIDE as u32, height: SIDE as u32, channels: 3 };
     bundle.manifest.encoder.embedding_dim = DIM as u32;
     bundle.manifest.bank.prototypes = prototypes.len() as u32;
@@ -164,7 +160,7 @@ fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map
         node("Div", &["z", "m"], "embedding", vec![]),
     ]);
     let graph = pb::GraphProto {
-        name: "sample".into(),
+        name: "drawn".into(),
         node: nodes,
         initializer: constants,
         input: vec![value("image", &[1, 3, SIDE, SIDE])],
@@ -172,7 +168,8 @@ fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map
         ..Default::default()
     };
     let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
-    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }.encode_to_vec()
+    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
+        .encode_to_vec()
 }
 
 fn signed(name: &str, dims: &[i64], values: &[i8]) -> pb::TensorProto {

@@ -1,7 +1,8 @@
 """Makes the guest's kernel and root: Debian packages, unpacked and recorded as installed, as one cpio archive.
 
-Nothing of the guest's is run here, so that an arm64 root needs no emulation to be made. Packages come through a private apt state with the host's own sources, so that no architecture is
-added to the host; where the host is no Debian, DEBIAN_MIRROR names one.
+Nothing of the guest's is run here, so that an arm64 root needs no emulation to be made. Packages come through a private apt
+state with the host's own sources, so that no architecture is added to the host; where the host is no Debian, DEBIAN_MIRROR
+names one.
 """
 
 import hashlib

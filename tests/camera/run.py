@@ -4,15 +4,16 @@
     tests/camera/run.py ARCH...        amd64, arm64
 
 In each machine Debian's systemd runs the service of target/deb/salad-edge_VERSION_ARCH.deb. Normal pictures of the camera are
-collected there and trained on here; then the picture changes, and then the camera fails in each way that vivid knows. Times of
-faults, frames and events are all by the guest's clock. The exit status is 1 where something is missing, and the last lines say
-what. `make test-camera` builds what this needs; everything lands under target/camera.
+collected there and trained on here; then the picture changes, and then the camera fails, in each way that vivid knows and a
+capture meets. Times of faults, frames and events are all by the guest's clock. The exit status is 1 where something is missing,
+and the last lines say what. `make test-camera` builds what this needs; everything lands under target/camera.
 """
 
 import contextlib
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from guest import Guest, GuestError  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+TRAINER = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/salad-trainer"
 
 # Seconds without a frame after which the camera is offline, and how long the camera may be gone after a fault.
 FRAME_TIMEOUT = 3
@@ -77,7 +79,9 @@ FAULTS = [
           CONTROL + "percentage_of_dropped_buffers=0", offline=False),
     Fault("a buffer that cannot be queued", CONTROL + "inject_vidioc_qbuf_error=1"),
     Fault("a fatal streaming error", CONTROL + "inject_fatal_streaming_error=1"),
-    Fault("a stream that does not start", CONTROL + "inject_vidioc_streamon_error=1,inject_fatal_streaming_error=1", attempts=2),
+    # These two meet the next start of a capture, which the fatal error brings about.
+    Fault("a stream that does not start", CONTROL + "inject_vidioc_streamon_error=1,inject_fatal_streaming_error=1",
+          attempts=2),
     Fault("buffers that cannot be had", CONTROL + "inject_vidioc_reqbufs_error=1,inject_fatal_streaming_error=1", attempts=2),
     Fault("disconnected", CONTROL + "disconnect=1"),
     Fault("a stalled stream", CONTROL + "percentage_of_dropped_buffers=100", CONTROL + "percentage_of_dropped_buffers=0"),
@@ -145,9 +149,9 @@ class Trial:
     def collect_and_train(self) -> None:
         with self.step("60 normal pictures are collected") as note:
             # Light that changes a little is normal.
-            self.guest.run("(while sleep 0.7; do for b in 118 128 138 128; do " + CONTROL + "brightness=$b; sleep 0.7; done; done) "
-                           "& light=$!; salad-edge collect --config /share/edge.toml --count 60 --every 200ms /share/parts; "
-                           "status=$?; kill $light; sleep 1; " + CONTROL + "brightness=128; [ $status = 0 ]", seconds=180)
+            self.guest.run(f"(while :; do for b in 118 128 138 128; do {CONTROL}brightness=$b; sleep 0.7; done; done) & light=$!; "
+                           "salad-edge collect --config /share/edge.toml --count 60 --every 200ms /share/parts; status=$?; "
+                           f"kill $light; sleep 1; {CONTROL}brightness=128; [ $status = 0 ]", seconds=180)
             pictures = len(list((self.share / "parts/train/good").glob("*.jpg")))
             note(f"{pictures} pictures")
             expect(pictures == 60, "60 pictures were collected")
@@ -155,8 +159,8 @@ class Trial:
         with self.step("a bundle is trained on them, on the host"):
             shutil.rmtree(run, ignore_errors=True)
             with (self.folder / "train.log").open("w") as log:
-                trained = subprocess.run([ROOT / "target/release/salad-trainer", "train", self.share / "parts", "--config",
-                                          HERE / "recipe.toml", "--name", "camera", "--out", run], stdout=log, stderr=log)
+                trained = subprocess.run([TRAINER, "train", self.share / "parts", "--config", HERE / "recipe.toml", "--name", "camera",
+                                          "--out", run], stdout=log, stderr=log)
             expect(trained.returncode == 0, f"the trainer trains; it says why not in {log.name}")
         shutil.copyfile(run / "camera.salad", self.share / "camera.salad")
 
@@ -181,7 +185,8 @@ class Trial:
         with self.step(f"{name} raises an alert") as note:
             start = self.fault(CONTROL + there)
             event = self.event("anomaly", "new")
-            note(f"after {seconds(event['time']) - start:.1f} s, score {event['top_score']:.3f}, threshold {event['threshold']:.3f}")
+            score = f"score {event['top_score']:.3f}, threshold {event['threshold']:.3f}"
+            note(f"after {seconds(event['time']) - start:.1f} s, {score}")
             start = self.fault(CONTROL + back)
             event = self.event("anomaly", "end")
             note(f"over {seconds(event['time']) - start:.1f} s after its end")
@@ -191,7 +196,7 @@ class Trial:
         with self.step(fault.name) as note:
             start = self.fault(fault.command)
             if not fault.offline:
-                self.until(10, "10 more frames are scored", lambda: len(self.frames(start)) >= 10)
+                self.until(20, "10 more frames are scored", lambda: len(self.frames(start)) >= 10)
                 if fault.lift:
                     self.guest.run(fault.lift)
                 times = [start] + [seconds(frame["time"]) for frame in self.frames(start)]
@@ -217,7 +222,7 @@ class Trial:
     def look_back(self) -> None:
         with self.step("the service as it is now") as note:
             note(self.property("StatusText"))
-            expect(self.property("MainPID") == self.process and self.property("NRestarts") == "0", "the service ran all the time")
+            expect(self.property("MainPID") == self.process, "the service ran all the time")
             processes = self.guest.run("cat /sys/fs/cgroup/system.slice/salad-edge.service/cgroup.procs").split()
             expect(len(processes) == 2, f"it has one capture and no other process is left of it: {processes}")
             expect(not self.events(), "no event is left over")

@@ -32,8 +32,8 @@ class Guest:
         command[-1] += f" {BOOT}"
         self.acceleration = "KVM" if kvm_works(arch, kernel) else "emulated"
         command += ["-accel", "kvm" if self.acceleration == "KVM" else "tcg,thread=multi", "-smp", "2", "-m", "1024",
-                    "-kernel", str(kernel), "-initrd", str(root), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-                    "-virtfs", f"local,path={share},mount_tag=host,security_model=none"]
+                    "-kernel", str(kernel), "-initrd", str(root), "-nodefaults", "-display", "none", "-no-reboot",
+                    "-serial", "stdio", "-virtfs", f"local,path={share},mount_tag=host,security_model=none"]
         self.log = log.open("w", encoding="utf-8")
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

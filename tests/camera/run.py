@@ -223,7 +223,8 @@ class Trial:
 
     def look_back(self) -> None:
         with self.step("the service as it is now") as note:
-            note(self.property("StatusText"))
+            # It tells systemd every ten seconds.
+            note(self.until(20, "systemd is told that the camera works", self.status))
             expect(self.property("MainPID") == self.process, "the service ran all the time")
             processes = self.guest.run("cat /sys/fs/cgroup/system.slice/salad-edge.service/cgroup.procs").split()
             expect(len(processes) == 2, f"it has one capture and no other process is left of it: {processes}")
@@ -247,6 +248,10 @@ class Trial:
 
     def property(self, name: str) -> str:
         return self.guest.run(f"systemctl show --value -p {name} salad-edge")
+
+    def status(self) -> str | None:
+        text = self.property("StatusText")
+        return text if text.startswith("camera works") else None
 
     def fault(self, command: str) -> float:
         """Runs a command that changes the camera; the time of the guest's clock just before."""

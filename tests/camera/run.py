@@ -38,6 +38,10 @@ bundle = "/var/lib/salad-edge/model.salad"
 [source]
 camera = {{ device = "name:vivid", size = [320, 180], fps = 5, frame_timeout_secs = {FRAME_TIMEOUT} }}
 
+# Above lie the driver's running numbers, which say nothing of the scene.
+[regions]
+crop = [0.0, 0.2, 1.0, 1.0]
+
 [decision]
 cooldown_secs = 1
 
@@ -58,6 +62,10 @@ StandardError=journal
 """
 
 CONTROL = "v4l2-ctl -d /dev/video0 -c "
+
+# Normal pictures differ in light, in the guest's shell; what is watched later lies amid them.
+LIGHT = "brightness=$((100 + RANDOM % 57)),contrast=$((114 + RANDOM % 29)),saturation=$((114 + RANDOM % 29))"
+PLAIN_LIGHT = "brightness=128,contrast=128,saturation=128"
 
 
 @dataclasses.dataclass
@@ -148,12 +156,11 @@ class Trial:
 
     def collect_and_train(self) -> None:
         with self.step("60 normal pictures are collected") as note:
-            # A line of running numbers, so that no two pictures are the same, and not half a picture of text.
-            self.guest.run(CONTROL + "osd_text_mode=1")
-            # Light that changes is normal.
-            self.guest.run(f"(while :; do for b in 104 128 152 128; do {CONTROL}brightness=$b; sleep 0.7; done; done) & "
-                           "light=$!; salad-edge collect --config /share/edge.toml --count 60 --every 200ms /share/parts; "
-                           f"status=$?; kill $light; sleep 1; {CONTROL}brightness=128; [ $status = 0 ]", seconds=180)
+            # Of the text that the driver writes, a line of running numbers stays, so that no two frames are the same.
+            self.guest.run(f"{CONTROL}osd_text_mode=1")
+            self.guest.run(f"(while :; do {CONTROL}{LIGHT}; sleep 0.2; done) & light=$!; "
+                           "salad-edge collect --config /share/edge.toml --count 60 --every 200ms /share/parts; "
+                           f"status=$?; kill $light; sleep 1; {CONTROL}{PLAIN_LIGHT}; [ $status = 0 ]", seconds=180)
             pictures = len(list((self.share / "parts/train/good").glob("*.jpg")))
             note(f"{pictures} pictures")
             expect(pictures == 60, "60 pictures were collected")

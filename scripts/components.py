@@ -130,7 +130,7 @@ def licences(packages):
         for text in texts_of(package):
             key = " ".join(text.split())
             groups.setdefault(key, (text, []))[1].append(package)
-    parts = ["Licences of the packages that are compiled into salad-edge. Rust's standard library is in a file of its own.\n"]
+    parts = ["Licences of the packages that are compiled into salad-edge. Rust's standard library has a file of its own.\n"]
     for text, users in groups.values():
         names = [f"{p['name']} {p['version']} ({spdx(p['license'])})" for p in users]
         parts.append("\n".join(["=" * 80, *sorted(set(names)), "-" * 80, text.strip("\n"), ""]))

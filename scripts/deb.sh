@@ -12,8 +12,8 @@ if [ $# = 0 ]; then
   echo "usage: $0 arm64|armhf|amd64..." >&2
   exit 2
 fi
-version=$(cargo metadata --format-version 1 --no-deps --locked |
-  python3 -c 'import json, sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "salad-edge"))')
+version=$(cargo pkgid -p salad-edge)
+version=${version##*[@#]}
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 

@@ -16,14 +16,19 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "armhf": "armv7-unknown-linux-gnueabihf", "amd64": "x86_64-unknown-linux-gnu"}
+TARGETS = {
+    "arm64": "aarch64-unknown-linux-gnu",
+    "armhf": "armv7-unknown-linux-gnueabihf",
+    "amd64": "x86_64-unknown-linux-gnu",
+}
 STARTS = 5
 
 
 def first_score(program, bundle, pictures, form):
     """Seconds from the start to the first line, and the most memory that was ever resident, MB."""
     start = time.monotonic()
-    child = subprocess.Popen([program, "score", bundle, *pictures, "--form", form, "--threads", "1"], stdout=subprocess.PIPE)
+    command = [program, "score", bundle, *pictures, "--form", form, "--threads", "1"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
     line = child.stdout.readline()
     seconds = time.monotonic() - start
     child.stdout.read()
@@ -43,15 +48,15 @@ def main():
     for arch, target in TARGETS.items():
         program = ROOT / "target" / target / "dist/salad-edge"
         if program.exists():
-            packages = ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in ROOT.glob(f"target/deb/*_{arch}.deb"))
-            print(f"{arch}: program {program.stat().st_size / 1e6:.1f} MB{', ' if packages else ''}{packages}")
+            files = [program, *ROOT.glob(f"target/deb/*_{arch}.deb")]
+            print(f"{arch}:", ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in files))
 
     program = ROOT / "target" / TARGETS["amd64"] / "dist/salad-edge"
     with tempfile.TemporaryDirectory() as folder:
         bundle, pictures = arguments.bundle, arguments.pictures
         if not bundle:
-            subprocess.run(["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--",
-                            folder], cwd=ROOT, check=True)
+            draw = ["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--", folder]
+            subprocess.run(draw, cwd=ROOT, check=True)
             bundle, pictures = Path(folder) / "drawn.salad", [Path(folder) / "pictures"]
         for form in ("f32", "int8"):
             seconds, megabytes = zip(*(first_score(program, bundle, pictures, form) for _ in range(STARTS)))

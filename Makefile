@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-parity edge-figures flash test-flash
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -66,6 +66,12 @@ deb: ## makes Debian packages of salad-edge under target/deb; ARCH="arm64 armhf 
 
 test-deb: ## installs, upgrades and purges these packages in a Debian of their own; as root, ARCH=arm64 for one
 	@scripts/test-deb.sh $(ARCH)
+
+test-camera: setup ## from camera to alert in emulated machines with a camera that fails; ARCH=arm64 for one
+	@scripts/setup.sh machines
+	@scripts/deb.sh $(filter-out armhf,$(ARCH))
+	cargo build $(CARGO_FLAGS) -p salad-trainer
+	@tests/camera/run.py $(filter-out armhf,$(ARCH))
 
 test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>
 	@for arch in $(filter-out amd64,$(ARCH)); do scripts/parity.py $$arch $(BUNDLE) $(PICTURES); done

@@ -3,7 +3,7 @@
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
 #   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
-#   streams what serving network cameras here does
+#   machines what an emulated machine does, streams what serving network cameras here does
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -36,6 +36,15 @@ emulation_packages() {
   command -v mmdebstrap >/dev/null || echo mmdebstrap
   command -v arch-test >/dev/null || echo arch-test
   command -v qemu-aarch64-static >/dev/null || printf '%s\n' qemu-user-static binfmt-support
+}
+
+# The same, for emulated machines and the Debian that runs in them.
+machine_packages() {
+  command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+  command -v qemu-system-aarch64 >/dev/null || echo qemu-system-arm
+  command -v cpio >/dev/null || echo cpio
+  PATH=$PATH:/sbin:/usr/sbin command -v depmod >/dev/null || echo kmod
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
 
 # The same, for an RTSP server to test with.
@@ -104,6 +113,7 @@ for step in "$@"; do
     cross-armhf) cross armhf armv7-unknown-linux-gnueabihf ;;
     cross-amd64) cross amd64 x86_64-unknown-linux-gnu ;;
     emulation) install_packages emulation_packages ;;
+    machines) install_packages machine_packages ;;
     streams) install_packages streams_packages ;;
     *) fail "unknown step '$step'" ;;
   esac

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A frame of `side` pixels with stripes, which a lens has to see, of `colour` on average.
 fn striped(side: u32, colour: [u8; 3], shift: u32) -> Vec<u8> {
-    let swing = |v: u8, x: u32| if (x + shift) / 4 % 2 == 0 { v.saturating_sub(30) } else { v.saturating_add(30) };
+    let swing =
+        |v: u8, x: u32| if ((x + shift) / 4).is_multiple_of(2) { v.saturating_sub(30) } else { v.saturating_add(30) };
     let rgb = (0..side * side).flat_map(|i| colour.map(|v| swing(v, i % side))).collect();
     Frame::new(side, side, rgb).unwrap().to_jpeg(95)
 }

@@ -209,7 +209,7 @@ impl Checker<'_> {
         match (raw.replay, raw.camera, raw.pipe) {
             (Some(replay), None, None) => self.replay(replay),
             (None, Some(camera), None) => self.local_camera(camera),
-            (None, None, Some(pipe)) => self.pipe(pipe),
+            (None, None, Some(pipe)) => self.pipe(&pipe),
             (replay, camera, pipe) => {
                 let given = [("replay", replay.is_some()), ("camera", camera.is_some()), ("pipe", pipe.is_some())];
                 let given: Vec<&str> = given.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
@@ -269,11 +269,11 @@ impl Checker<'_> {
         self.live(format!("camera {device}"), launch, StreamFormat::Packets, &limits)
     }
 
-    fn pipe(&self, raw: RawPipe) -> Result<SourceSpec, ConfigError> {
+    fn pipe(&self, raw: &RawPipe) -> Result<SourceSpec, ConfigError> {
         let size = self.size(PIPE.size, raw.size)?;
         let (name, launch, format, usual_start) = match raw.preset {
-            None => self.command(&raw, size)?,
-            Some(preset) => self.preset(preset, &raw, size)?,
+            None => self.command(raw, size)?,
+            Some(preset) => self.preset(preset, raw, size)?,
         };
         let limits = RawLimits {
             section: PIPE,

@@ -60,12 +60,12 @@ impl PixelFormat {
             PixelFormat::Rgb24 => bytes,
             PixelFormat::Bgr24 => bytes.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect(),
             PixelFormat::Gray8 => bytes.iter().flat_map(|&v| [v; 3]).collect(),
-            _ => self.from_chroma(width, height, &bytes).map_err(|e| FrameError::Decode(e.to_string()))?,
+            _ => self.decode_chroma(width, height, &bytes).map_err(|e| FrameError::Decode(e.to_string()))?,
         };
         Frame::new(width, height, rgb)
     }
 
-    fn from_chroma(self, width: u32, height: u32, bytes: &[u8]) -> Result<Vec<u8>, YuvError> {
+    fn decode_chroma(self, width: u32, height: u32, bytes: &[u8]) -> Result<Vec<u8>, YuvError> {
         let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt601);
         let (half, stride) = (width.div_ceil(2), width * 3);
         let mut rgb = vec![0; stride as usize * height as usize];

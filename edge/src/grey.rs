@@ -60,7 +60,7 @@ pub mod tests {
 
     /// Stripes of black and white, `period` pixels each, moved by `shift`.
     pub fn stripes(period: usize, shift: usize) -> Frame {
-        let value = |x: usize| if (x + shift) / period % 2 == 0 { 220 } else { 30 };
+        let value = |x: usize| if ((x + shift) / period).is_multiple_of(2) { 220 } else { 30 };
         Frame::new(64, 48, (0..48).flat_map(|_| (0..64).flat_map(|x| [value(x); 3])).collect()).unwrap()
     }
 

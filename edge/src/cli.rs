@@ -109,7 +109,7 @@ pub enum Command {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct CameraChoice {
-    /// A configuration file, of which [source] and [regions] count; there need be no bundle yet.
+    /// A configuration file, of which the sections source and regions count; there need be no bundle yet.
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// A local camera: its number, its path, name:NAME or id:NAME, as `salad-edge cameras` lists them.

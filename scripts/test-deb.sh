@@ -33,7 +33,8 @@ base() {
   local tar=$roots/$release-$1.tar
   [ -s "$tar" ] && return
   step "making a Debian root (minutes, once)"
-  mmdebstrap --quiet --architectures="$1" --variant=minbase --include=systemd,man-db,bash-completion "$release" "$tar.part"
+  mmdebstrap --quiet --format=tar --architectures="$1" --variant=minbase --include=systemd,man-db,bash-completion \
+    "$release" "$tar.part"
   mv "$tar.part" "$tar"
 }
 

@@ -112,7 +112,11 @@ for step in "$@"; do
     cross-arm64) cross arm64 aarch64-unknown-linux-gnu ;;
     cross-armhf) cross armhf armv7-unknown-linux-gnueabihf ;;
     cross-amd64) cross amd64 x86_64-unknown-linux-gnu ;;
-    emulation) install_packages emulation_packages ;;
+    emulation)
+      install_packages emulation_packages
+      # The installation registers the emulator; a start of the machine without systemd forgets it.
+      [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || { update-binfmts --import && update-binfmts --enable; }
+      ;;
     machines) install_packages machine_packages ;;
     streams) install_packages streams_packages ;;
     *) fail "unknown step '$step'" ;;

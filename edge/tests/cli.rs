@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
+mod driver;
 mod support;
 
+use driver::{output, program, stderr};
 use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
 use salad_shared::preprocess::Frame;
@@ -38,26 +40,8 @@ fn folder(verdicts: &[bool], config: &str) -> tempfile::TempDir {
     dir
 }
 
-fn program(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_salad-edge"));
-    command.current_dir(dir).args(args);
-    command
-}
-
-/// What the program came to; it must never panic.
-fn output(dir: &Path, args: &[&str]) -> Output {
-    let output = program(dir, args).output().unwrap();
-    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
-    assert!(output.status.code().is_some_and(|code| code != 101));
-    output
-}
-
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn json_lines(text: &str) -> Vec<Value> {

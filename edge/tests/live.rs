@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
+mod driver;
 mod support;
 
+use driver::{output, program, stderr};
 use salad_shared::preprocess::Frame;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::bundle;
@@ -47,22 +48,6 @@ fn folder(script: &str, settings: &str) -> tempfile::TempDir {
     );
     write("edge.toml", config.as_bytes());
     dir
-}
-
-fn program(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_salad-edge"));
-    command.current_dir(dir).args(args);
-    command
-}
-
-fn output(dir: &Path, args: &[&str]) -> Output {
-    let output = program(dir, args).output().unwrap();
-    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
-    output
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// A run in the background; killed when a test fails.
@@ -129,7 +114,7 @@ impl Drop for Run {
 #[test]
 fn a_camera_that_stalls_is_offline_and_comes_back() {
     // Stalls at its first start and at its second, and never ends by itself.
-    let script = "echo >> starts; show normal 5; [ $(wc -l < starts) -gt 2 ] || exec sleep 600; show normal 100000";
+    let script = "echo >> starts; show normal 5; [ $(wc -l < starts) -gt 2 ] || exec sleep 601; show normal 100000";
     let mut run = Run::start(folder(script, ""));
     assert_eq!(run.wait_for(4), ["+camera_offline", "-camera_offline", "+camera_offline", "-camera_offline"]);
     let events = run.events();
@@ -142,9 +127,9 @@ fn a_camera_that_stalls_is_offline_and_comes_back() {
     assert_ne!(events[0]["id"], events[2]["id"]);
     run.end();
     // None of the three programs is left.
-    let left =
-        Command::new("sh").args(["-c", "ps -eo args | grep -c '[s]leep 600'"]).current_dir(run.dir.path()).output();
-    assert_eq!(String::from_utf8(left.unwrap().stdout).unwrap().trim(), "0");
+    let command = |e: &fs::DirEntry| fs::read(e.path().join("cmdline")).unwrap_or_default();
+    let left = fs::read_dir("/proc").unwrap().filter(|e| command(e.as_ref().unwrap()) == b"sleep\x00601\x00");
+    assert_eq!(left.count(), 0);
 }
 
 #[test]

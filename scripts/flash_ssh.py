@@ -94,7 +94,9 @@ class Device:
     def asked(self, script, what, data=b""):
         code, out, said = self.ssh(script, data)
         if code == LOST:
-            raise FlashError(f"{self.name} cannot be reached ({said}): try ssh {shlex.quote(self.name)} by hand")
+            name = shlex.quote(self.name)
+            remedy = f"it takes a key: ssh-copy-id {name}" if "Permission denied" in said else f"try ssh {name} by hand"
+            raise FlashError(f"{self.name} cannot be reached ({said}): {remedy}")
         if code:
             raise FlashError(f"{self.name}: {what} failed ({said or code}): put that right there first")
         return out

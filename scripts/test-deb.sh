@@ -113,8 +113,10 @@ test_arch() {
   holds $state/model.salad model.salad
 
   step "purge deletes them"
+  echo secret >"$root/etc/salad-edge/camera-password"
+  mkdir "$root/var/lib/salad-flash"
   inside dpkg -P salad-edge >/dev/null
-  gone usr/bin/salad-edge etc/salad-edge $state etc/systemd/system/multi-user.target.wants/salad-edge.service
+  gone usr/bin/salad-edge etc/salad-edge var/lib/salad-flash $state etc/systemd/system/multi-user.target.wants/salad-edge.service
   [ -z "$(find "$root/var/lib/systemd" -name '*salad*')" ] || fail "systemd's helper still knows the service"
   rm -rf "$root"
   trap - EXIT

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two warnings of frames that are skipped.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long scoring may fail before the program no longer counts as healthy.
+const FAILING_LIMIT: Duration = Duration::from_secs(10);
+
 /// Why a pipeline ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -60,13 +63,13 @@ pub struct Summary {
     pub trouble: Option<Trouble>,
 }
 
-/// What stands between the source and the scorer.
+/// What stands between the source and the scorer, in their order.
 #[derive(Debug, Default)]
 pub struct Gates {
-    /// What of a frame counts.
-    pub regions: Option<Regions>,
     /// Keeps back frames on which the lens is covered.
     pub lens: Option<Lens>,
+    /// What of a frame counts.
+    pub regions: Option<Regions>,
     /// Keeps back frames in which nothing has moved.
     pub motion: Option<Motion>,
 }
@@ -86,6 +89,8 @@ pub struct Pipeline<'s, 'o> {
     last_frame: Option<Moment>,
     troubles: Vec<OpenTrouble>,
     last_warning: Option<Instant>,
+    /// Since when no frame could be scored.
+    failing_since: Option<Instant>,
     summary: Summary,
 }
 
@@ -112,12 +117,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             last_frame: None,
             troubles: Vec::new(),
             last_warning: None,
+            failing_since: None,
             summary: Summary::default(),
         })
     }
 
     /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
-    /// ended, after an error too. `beat` is called each time round, several times a second.
+    /// ended, after an error too. `beat` is called each time round, several times a second, unless frames come and none can
+    /// be scored any more.
     pub fn run(
         mut self,
         source: &mut dyn Source,
@@ -135,13 +142,17 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                     Err(error) => break (EndReason::Shutdown, Err(PipelineError::Output(error))),
                 },
                 Ok(Next::Bad { name, problem }) => self.skip(&name, &problem),
+                // A capture that was told to end with this program is no trouble.
+                Ok(Next::Trouble(_)) if stop.load(Ordering::Relaxed) => {}
                 Ok(Next::Trouble(change)) => self.camera(change),
                 Ok(Next::Nothing) => {}
                 Ok(Next::Ended) => break (EndReason::SourceEnded, Ok(())),
                 Err(error) => break (EndReason::SourceEnded, Err(error.into())),
             }
             self.summary.dropped = source.dropped();
-            beat(&self.summary);
+            if self.failing_since.is_none_or(|since| since.elapsed() < FAILING_LIMIT) {
+                beat(&self.summary);
+            }
         };
         if let Some(at) = self.last_frame.filter(|_| self.decision.close()) {
             self.tell(EventKind::End, at, Some(reason));
@@ -152,12 +163,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// One frame: gates, score, decision, event, sinks. Only the frame lines can fail.
     fn take(&mut self, captured: Captured) -> io::Result<()> {
         let Captured { mut frame, name, at } = captured;
-        if let Some(regions) = &mut self.gates.regions {
-            frame = regions.apply(frame);
-        }
+        // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;
+            self.failing_since = None;
             return Ok(());
+        }
+        if let Some(regions) = &mut self.gates.regions {
+            frame = regions.apply(frame);
         }
         let moved = self.gates.motion.as_mut().is_none_or(|motion| motion.wants(&frame, at.elapsed));
         let scored = match self.last_scored.clone().filter(|_| !moved) {
@@ -168,11 +181,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             None => match self.scorer.score(&frame) {
                 Ok(scored) => scored,
                 Err(error) => {
+                    self.failing_since.get_or_insert_with(Instant::now);
                     self.skip(&name, &error.to_string());
                     return Ok(());
                 }
             },
         };
+        self.failing_since = None;
         if self.gates.motion.is_some() {
             self.last_scored = Some(scored.clone());
         }
@@ -253,6 +268,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// Tells the sinks about a trouble with the camera. What is still wrong when the program ends stays open.
     fn camera(&mut self, change: TroubleChange) {
         let TroubleChange { trouble, begins, at, detail, attempts } = change;
+        self.failing_since = None;
         let (kind, open) = if begins {
             let open = OpenTrouble { trouble, id: new_id(at.wall), started: at };
             self.troubles.push(open.clone());
@@ -524,6 +540,28 @@ mod tests {
         let (_, result) = pipeline.run(&mut source, &stop, &mut |_| {});
         let text = std::fs::read_to_string(&path).unwrap();
         (text.lines().map(|l| serde_json::from_str(l).unwrap()).collect(), result)
+    }
+
+    #[test]
+    fn beats_are_withheld_once_scoring_has_failed_for_long() {
+        let model = Model::load(&bundle(), FormChoice::F32).unwrap();
+        let beats = |broken: bool, failing_for: Duration| {
+            let mut sinks = Sinks::new(None, None);
+            let mut pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, None).unwrap();
+            if broken {
+                let input = InputSpec { width: 5, ..model.manifest.input.clone() };
+                pipeline.scorer.preprocessor = Preprocessor::new(input);
+            }
+            pipeline.failing_since = Instant::now().checked_sub(failing_for);
+            let mut source = Failing { frames: vec![crate::support::anomalous_frame(); 3], taken: 0, stop: None };
+            let mut beats = 0;
+            let (summary, _) = pipeline.run(&mut source, &AtomicBool::new(false), &mut |_| beats += 1);
+            assert_eq!(summary.skipped, if broken { 3 } else { 0 });
+            beats
+        };
+        assert_eq!(beats(true, FAILING_LIMIT), 0);
+        assert_eq!(beats(true, Duration::ZERO), 3);
+        assert_eq!(beats(false, FAILING_LIMIT), 3);
     }
 
     #[test]

@@ -165,6 +165,33 @@ fn a_covered_lens_is_no_anomaly() {
 }
 
 #[test]
+fn a_covered_lens_is_told_through_regions_too() {
+    let dir = folder("show dark 100000", "");
+    let mut config = fs::read_to_string(dir.path().join("edge.toml")).unwrap();
+    config.push_str("[regions]\nexclude = [[[0.0, 0.0], [0.3, 0.0], [0.3, 0.3], [0.0, 0.3]]]\n");
+    fs::write(dir.path().join("edge.toml"), config).unwrap();
+    let mut run = Run::start(dir);
+    assert_eq!(run.wait_for(1), ["+camera_obstructed"]);
+    assert!(run.end().contains(" 0 frames scored"));
+    let args = ["collect", "--config", "edge.toml", "--count", "1", "--every", "10ms", "set"];
+    let mut child = program(run.dir.path(), &args).stderr(Stdio::null()).spawn().unwrap();
+    sleep(Duration::from_secs(3));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read_dir(run.dir.path().join("set/train/good")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_camera_that_gives_a_frame_and_ends_over_and_over_is_one_trouble() {
+    let script = "echo >> starts; if [ $(wc -l < starts) -lt 5 ]; then show normal 1; else show normal 100000; fi";
+    let mut run = Run::start(folder(script, ""));
+    assert_eq!(run.wait_for(2), ["+camera_offline", "-camera_offline"]);
+    assert_eq!(fs::read_to_string(run.dir.path().join("starts")).unwrap().lines().count(), 5);
+    run.end();
+    assert_eq!(run.told().len(), 2);
+}
+
+#[test]
 fn a_frozen_picture_is_told_and_the_camera_opened_again() {
     let script = "echo >> starts; show normal 5; [ $(wc -l < starts) -gt 1 ] && show normal 100000; \
                   while :; do cat normal0.jpg; sleep 0.05; done";

@@ -238,6 +238,7 @@ class Trial:
             expect(not self.events(), "no event is left over")
             self.guest.run("systemctl stop salad-edge")
             expect(self.property("Result") == "success", "it stops when it is told to")
+            expect(not self.events(), "its end is no event of the camera's")
 
     # What a trial is made of.
 

@@ -23,6 +23,9 @@ const JPEG_QUALITY: u8 = 95;
 /// Where normal pictures lie in the trainer's layout.
 const NORMAL: &str = "train/good";
 
+/// After so many frames in a row that are like a picture that is there, what can be done is said.
+const ALIKE_HINT: u64 = 50;
+
 /// Between two lines of progress where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -81,8 +84,9 @@ pub fn collect(camera: &CameraConfig, options: &CollectOptions, stop: &AtomicBoo
                 if !settling.is_over(captured.at) || due.is_some_and(|due| captured.at.elapsed < due) {
                     continue;
                 }
+                let free = picker.sees(&captured.frame);
                 let frame = regions.apply(captured.frame);
-                if let Err(why) = picker.look(&frame) {
+                if let Err(why) = free.and_then(|()| picker.look(&frame)) {
                     progress.pass(why);
                     continue;
                 }
@@ -124,6 +128,8 @@ struct Progress {
     passed: BTreeMap<String, u64>,
     bar: Option<ProgressBar>,
     last_line: Instant,
+    /// Frames in a row that were like one that is there.
+    alike: u64,
 }
 
 impl Progress {
@@ -131,11 +137,12 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta}").ok();
         let bar = io::stderr().is_terminal().then(|| ProgressBar::new(count));
         let bar = bar.map(|bar| style.map_or(bar.clone(), |style| bar.with_style(style)));
-        Progress { count, kept: 0, passed: BTreeMap::new(), bar, last_line: Instant::now() }
+        Progress { count, kept: 0, passed: BTreeMap::new(), bar, last_line: Instant::now(), alike: 0 }
     }
 
     fn keep(&mut self) {
         self.kept += 1;
+        self.alike = 0;
         if let Some(bar) = &self.bar {
             bar.set_position(self.kept);
         }
@@ -144,6 +151,19 @@ impl Progress {
 
     fn pass(&mut self, why: Passed) {
         *self.passed.entry(why.to_string()).or_default() += 1;
+        self.alike = if why == Passed::Alike { self.alike + 1 } else { 0 };
+        if self.alike == ALIKE_HINT {
+            let hint = || {
+                log::warn!(
+                    "the last {ALIKE_HINT} frames are like pictures that are there: let the scene vary as it will later, or \
+                     take frames that are alike with --min-change 0"
+                );
+            };
+            match &self.bar {
+                Some(bar) => bar.suspend(hint),
+                None => hint(),
+            }
+        }
         if let Some(bar) = &self.bar {
             bar.set_message(self.passed_words());
         }
@@ -163,9 +183,6 @@ impl Progress {
         }
         let Progress { count, kept, .. } = self;
         log::info!("{}: {kept} of {count} pictures{}", folder.display(), self.passed_words());
-        if kept < count && self.passed.get(&Passed::Alike.to_string()).is_some_and(|&alike| alike > *kept) {
-            log::warn!("most frames are alike: let the scene vary as it will later, or give --min-change 0");
-        }
     }
 
     fn passed_words(&self) -> String {

@@ -80,8 +80,8 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
 fn gates(config: &Config, model: &Model) -> Gates {
     let regions = &config.camera.regions;
     Gates {
-        regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
         lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
+        regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
         motion: config.motion.map(Motion::new),
     }
 }

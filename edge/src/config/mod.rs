@@ -8,6 +8,7 @@ use crate::lens::LensSpec;
 use crate::model::FormChoice;
 use crate::motion::MotionSpec;
 use crate::regions::RegionSpec;
+use crate::source::child::redacted;
 use raw::{RawConfig, RawDecision, RawLens, RawMotion, RawRegions, RawSnapshots};
 use source::SourceSpec;
 use std::path::{Path, PathBuf};
@@ -304,10 +305,11 @@ fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError
     let place = start.and_then(|start| {
         let number = text.get(..start)?.matches('\n').count() + 1;
         let line = text.lines().nth(number - 1)?.trim();
-        Some(format!(":{number}: `{line}`"))
+        Some(format!(":{number}: `{}`", redacted(line, &[])))
     });
     let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    ConfigError::Syntax { path: path.into(), place: place.unwrap_or_default(), problem }
+    // A value that does not belong there can be an address with a password.
+    ConfigError::Syntax { path: path.into(), place: place.unwrap_or_default(), problem: redacted(&problem, &[]) }
 }
 
 #[cfg(test)]

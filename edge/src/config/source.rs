@@ -380,8 +380,15 @@ impl Checker<'_> {
             let remedy = format!("has to begin with {}", schemes.join(" or "));
             return Err(self.error("source.pipe.url", redacted(&url, &[]), remedy));
         }
-        let login = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
-        if let Some((login, _)) = login {
+        let (_, rest) = url.split_once("://").unwrap_or_default();
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // What ffmpeg repeats of the query is not to be told either.
+        secrets.extend((!query.is_empty()).then(|| query.to_owned()));
+        if path.find('/') < path.rfind('@') && path.contains('/') {
+            let remedy = "has an @ after its first /: write a / in a password as %2F, or give user and password_file";
+            return Err(self.error("source.pipe.url", redacted(&url, secrets), remedy.to_owned()));
+        }
+        if let Some((login, _)) = path.split('/').next().and_then(|host| host.rsplit_once('@')) {
             secrets.extend(login.split_once(':').map(|(_, password)| password.to_owned()));
             if raw.user.is_some() {
                 let remedy = "the address has a user in it already: keep one of the two".to_owned();
@@ -516,6 +523,9 @@ mod tests {
             let clean = redacted(words, &spec.launch.secrets);
             assert!(!clean.contains("geh"), "{clean}");
         }
+        let spec = live("pipe = { preset = \"http\", url = \"http://h/video?pwd=geheim\" }");
+        assert_eq!(spec.name, "http://h/video");
+        assert_eq!(redacted("no /video?pwd=geheim there", &spec.launch.secrets), "no /video?*** there");
         let spec = live("pipe = { preset = \"http\", url = \"http://u:secret@h/video\" }");
         assert_eq!(
             (spec.name.as_str(), spec.launch.secrets.as_slice()),
@@ -550,6 +560,12 @@ mod tests {
             ("pipe = { preset = \"rtsp\", url = \"rtsp://a:b@h/\", user = \"u\" }", "keep one of the two"),
             ("pipe = { preset = \"jetson\", url = \"rtsp://h/\" }", "leave url"),
             ("pipe = { preset = \"telepathy\" }", "raspberry-pi"),
+            ("pipe = { preset = \"rtsp\", url = \"rtsp://m:a:b/c@h/\" }", "as %2F"),
+            (
+                "pipe = { preset = \"rtsp\", urll = \"rtsp://m:a:b@h/\" }",
+                "edge.toml:2: `pipe = { preset = \"rtsp\", urll",
+            ),
+            ("pipe = \"rtsp://m:a:b@h/?pwd=a:b\"", "invalid type"),
         ] {
             let error = source(text).unwrap_err();
             assert!(error.contains(expected) && error.contains("edge.toml"), "{text}: {error}");

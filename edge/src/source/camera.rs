@@ -84,7 +84,7 @@ pub enum CameraError {
         problem: String,
     },
     /// nokhwa's words.
-    #[error("/dev/video{index}: {doing}: {source}")]
+    #[error("/dev/video{index}: {doing}: {source}{}", busy(source))]
     Driver {
         /// The device's number.
         index: u32,
@@ -311,6 +311,12 @@ fn frame_format(format: PixelFormat) -> FrameFormat {
         PixelFormat::Bgr24 => FrameFormat::RAWBGR,
         PixelFormat::Gray8 => FrameFormat::GRAY,
     }
+}
+
+/// nokhwa passes the number on in words alone.
+fn busy(error: &nokhwa::NokhwaError) -> &'static str {
+    let is_busy = error.to_string().contains("(os error 16)");
+    if is_busy { "; another program reads the camera, such as the service: systemctl stop salad-edge" } else { "" }
 }
 
 fn since_1970(time: Duration) -> Option<Timestamp> {

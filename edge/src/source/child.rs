@@ -147,16 +147,23 @@ impl Capture {
     fn ends_by(&mut self, signal: Signal) -> bool {
         // An error means that there is nobody left in the group.
         let _ = kill_process_group(Pid::from_child(&self.child), signal);
-        let start = Instant::now();
-        loop {
-            match self.child.try_wait() {
-                Ok(None) if start.elapsed() < GRACE => thread::sleep(Duration::from_millis(5)),
-                Ok(None) => return false,
-                _ => break,
-            }
+        let ended = self.ends();
+        if ended {
+            // The child is gone; what it had started may not be.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
-        // The child is gone; what it had started may not be.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        ended
+    }
+
+    /// Whether the child is gone, now or within a moment.
+    fn ends(&mut self) -> bool {
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() >= GRACE {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         true
     }
 
@@ -167,11 +174,17 @@ impl Capture {
         let silent = |s: &mut State| s.last_words.is_none();
         let waited = self.shared.changed.wait_timeout_while(state, GRACE, silent);
         let words = waited.unwrap_or_else(PoisonError::into_inner).0.last_words.clone();
-        words.filter(|words| !words.is_empty()).unwrap_or_else(|| match (result, self.child.try_wait()) {
-            (Err(problem), _) => problem,
-            (Ok(()), Ok(Some(status))) => exit_words(status),
-            (Ok(()), _) => "it closed its output and said nothing".to_owned(),
-        })
+        if let Some(words) = words.filter(|words| !words.is_empty()) {
+            return words;
+        }
+        if let Err(problem) = result {
+            return problem;
+        }
+        self.ends();
+        match self.child.try_wait() {
+            Ok(Some(status)) => exit_words(status),
+            _ => "it closed its output and said nothing".to_owned(),
+        }
     }
 }
 
@@ -257,7 +270,8 @@ pub fn exit_words(status: ExitStatus) -> String {
     format!("it ended with {status} and said nothing")
 }
 
-/// `text` without the secrets, and without the user and password of any address in it.
+/// `text` without the secrets, and without what may be a login in any address in it: all before the last `@`, since a password
+/// can have a slash in it, and the query, in which many cameras take theirs.
 pub fn redacted(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|s| !s.is_empty()) {
@@ -266,11 +280,12 @@ pub fn redacted(text: &str, secrets: &[String]) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("://") {
-        let end = after.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(after.len());
-        let (host, further) = after.split_at(end);
+        let end = after.find(|c: char| c.is_whitespace() || "\"'`".contains(c)).unwrap_or(after.len());
+        let (address, further) = after.split_at(end);
+        let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
         clean.push_str(before);
         clean.push_str("://");
-        clean.push_str(host.rsplit_once('@').map_or(host, |(_, host)| host));
+        clean.push_str(address.split(['?', '#']).next().unwrap_or_default());
         rest = further;
     }
     clean + rest
@@ -382,9 +397,11 @@ mod tests {
         let secrets = ["p@ss/word".to_owned()];
         for (text, clean) in [
             ("no address", "no address"),
-            ("rtsp://u:p@h:554/x?y", "rtsp://h:554/x?y"),
-            ("a http://h/p@q b https://u@h", "a http://h/p@q b https://h"),
+            ("rtsp://u:p@h:554/x?y", "rtsp://h:554/x"),
+            ("a http://h/p b https://u@h", "a http://h/p b https://h"),
+            ("'http://h/?user=a&pwd=b': 401", "'http://h/': 401"),
             ("rtsp://u:p@ss/word@h/x", "rtsp://h/x"),
+            ("rtsp://me:hun/ter2@h/x", "rtsp://h/x"),
         ] {
             assert_eq!(redacted(text, &secrets), clean);
         }

@@ -7,7 +7,9 @@
 //!      +------------------------------- after a pause, 0.25 s doubled to 4 s <----+
 //! ```
 //!
-//! The first time that leads back to `Waiting` the camera is reported offline, and the next usable frame ends that. Frames
+//! The first time that leads back to `Waiting` the camera is reported offline, and the next usable frame ends that. After a
+//! capture that ended within two seconds of its first frame, the next has to last as long before the camera counts as back and
+//! the pause is short again: one that gives a frame and ends, over and over, is one trouble and not many. Frames
 //! that are all the same, to the last byte, are reported as a frozen camera and not passed on, and the program is started
 //! again once.
 
@@ -23,6 +25,9 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// A capture that lasts so long from its first frame on works; or as long as the frame time-out, where that is shorter.
+const STEADY_AFTER: Duration = Duration::from_secs(2);
 
 /// A camera, and how long it may be silent.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +56,8 @@ pub struct Live {
     leftovers: Vec<Leftover>,
     retry: Retry,
     offline: bool,
+    /// Whether a frame is enough for the camera to count as back.
+    steady: bool,
     sameness: Sameness,
     size: Option<(u32, u32)>,
     waiting: VecDeque<Next>,
@@ -62,7 +69,7 @@ struct Running {
     capture: Capture,
     /// Of the start, and then of each frame.
     last_sign: Instant,
-    has_frames: bool,
+    first_frame: Option<Instant>,
 }
 
 /// When the program may be started again.
@@ -83,6 +90,7 @@ impl Live {
             leftovers: Vec::new(),
             retry,
             offline: false,
+            steady: true,
             sameness: Sameness::default(),
             size: None,
             waiting: VecDeque::new(),
@@ -106,7 +114,7 @@ impl Live {
         }
         match Capture::start(&self.spec.launch, self.spec.format, self.spec.fps) {
             Ok(capture) => {
-                self.capture = Some(Running { capture, last_sign: Instant::now(), has_frames: false });
+                self.capture = Some(Running { capture, last_sign: Instant::now(), first_frame: None });
             }
             Err(problem) => self.give_up(&problem),
         }
@@ -114,6 +122,9 @@ impl Live {
 
     /// Ends the capture, says that the camera is offline where that is new, and sets the time of the next start.
     fn give_up(&mut self, problem: &str) {
+        if let Some(first) = self.capture.as_ref().and_then(|running| running.first_frame) {
+            self.steady = self.is_steady(first.elapsed());
+        }
         self.stop();
         self.retry.at = Instant::now() + self.retry.pause;
         self.retry.pause = (self.retry.pause * 2).min(LONGEST_PAUSE);
@@ -122,6 +133,10 @@ impl Live {
         } else {
             log::debug!("{}: still offline: {problem}", self.spec.name);
         }
+    }
+
+    fn is_steady(&self, lasted: Duration) -> bool {
+        lasted >= STEADY_AFTER.min(self.spec.frame_timeout)
     }
 
     fn stop(&mut self) {
@@ -159,7 +174,7 @@ impl Live {
     /// Pictures that cannot be used are no sign of life.
     fn check_silence(&mut self) {
         let Some(running) = &self.capture else { return };
-        let limit = if running.has_frames { self.spec.frame_timeout } else { self.spec.start_timeout };
+        let limit = if running.first_frame.is_some() { self.spec.frame_timeout } else { self.spec.start_timeout };
         if running.last_sign.elapsed() >= limit {
             self.give_up(&format!("no usable frame for {:.1} s", limit.as_secs_f64()));
         }
@@ -178,16 +193,21 @@ impl Live {
             }
         };
         if let Some(running) = &mut self.capture {
-            (running.last_sign, running.has_frames) = (arrived, true);
+            running.last_sign = arrived;
+            let first = *running.first_frame.get_or_insert(arrived);
+            self.steady = self.steady || self.is_steady(arrived.saturating_duration_since(first));
         }
         let size = (frame.width(), frame.height());
         if self.size.replace(size) != Some(size) {
             log::info!("{}: frames of {} x {} pixels", self.spec.name, size.0, size.1);
         }
-        if std::mem::take(&mut self.offline) {
-            self.report(Trouble::Offline, false, format!("frames come again, after {} attempts", self.retry.attempts));
+        if self.steady {
+            if std::mem::take(&mut self.offline) {
+                let attempts = self.retry.attempts;
+                self.report(Trouble::Offline, false, format!("frames come again, after {attempts} attempts"));
+            }
+            (self.retry.attempts, self.retry.pause) = (0, FIRST_PAUSE);
         }
-        (self.retry.attempts, self.retry.pause) = (0, FIRST_PAUSE);
         match self.sameness.look(print, arrived, self.spec.frozen_after) {
             Same::No => {}
             Same::Ended => self.report(Trouble::Frozen, false, "frames differ again".to_owned()),

@@ -14,7 +14,7 @@ use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use std::fs;
 use std::path::PathBuf;
-use support::{floats, int, ints, node, value};
+use support::{floats, int, ints, node, signed, value};
 use tract_onnx::pb;
 
 #[path = "../tests/support/mod.rs"]
@@ -106,10 +106,10 @@ fn bundle(layers: &[Layer], prototypes: &[Frame]) -> anyhow::Result<Bundle> {
 fn bank(bundle: &Bundle, prototypes: &[Frame], form: Form) -> anyhow::Result<FloatBank> {
     let mut preprocessor = Preprocessor::new(bundle.manifest.input.clone());
     let mut encoder = Encoder::new(bundle, form)?;
-    let (mut rows, mut input) = (Vec::new(), Vec::new());
+    let (mut rows, mut embedding) = (Vec::new(), Vec::new());
     for prototype in prototypes {
-        preprocessor.run(prototype, &mut input);
-        rows.extend(encoder.encode(&input)?);
+        encoder.encode(preprocessor.resized(prototype), &mut embedding)?;
+        rows.append(&mut embedding);
     }
     Ok(FloatBank::new(Array2::from_shape_vec((prototypes.len(), DIM as usize), rows)?))
 }
@@ -170,14 +170,4 @@ fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map
     let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
     pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
         .encode_to_vec()
-}
-
-fn signed(name: &str, dims: &[i64], values: &[i8]) -> pb::TensorProto {
-    pb::TensorProto {
-        name: name.into(),
-        dims: dims.to_vec(),
-        data_type: pb::tensor_proto::DataType::Int8 as i32,
-        raw_data: values.iter().map(|&v| v as u8).collect(),
-        ..Default::default()
-    }
 }

@@ -1,8 +1,10 @@
-//! The encoder on the device: an ONNX part of a bundle, run by tract. The only place that names tract.
+//! The encoder on the device: an ONNX part of a bundle, run in integers of our own ([`crate::integer`]) where it is a quantized
+//! one as the trainer writes them, else by tract. The only place that runs tract.
 
+use crate::integer::{Buffers, Net, Path, read};
 use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
-use salad_shared::preprocess::InputSpec;
+use salad_shared::preprocess::{InputSpec, normalise};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
@@ -57,54 +59,107 @@ pub enum EncoderError {
 #[derive(Debug, Clone)]
 pub struct EncoderPlan {
     part: &'static str,
-    plan: Arc<Plan>,
+    engine: Engine,
     input: InputSpec,
     /// Embeddings of a frame, and their length.
     output: [usize; 2],
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Integer(Arc<Net>),
+    Tract(Arc<Plan>),
 }
 
 impl EncoderPlan {
     /// Loads one form of a bundle's encoder, checks its input \[1, channels, height, width\] and output \[P, d\] against
     /// the manifest, plans it, and lets it encode one made-up picture.
     pub fn load(bundle: &Bundle, form: Form) -> Result<EncoderPlan, EncoderError> {
-        let (part, onnx) = match form {
-            Form::F32 => ("encoder.onnx", &bundle.encoder_f32),
-            Form::Int8 => ("encoder.int8.onnx", &bundle.encoder_int8),
-        };
-        let input = bundle.manifest.input.clone();
+        let onnx = if form == Form::F32 { &bundle.encoder_f32 } else { &bundle.encoder_int8 };
         let output = [bundle.manifest.places(), bundle.manifest.encoder.embedding_dim as usize];
+        EncoderPlan::new(onnx, form, bundle.manifest.input.clone(), output)
+    }
+
+    /// The same for a bundle's part by itself; `output` is embeddings of a frame and their length.
+    pub fn new(onnx: &[u8], form: Form, input: InputSpec, output: [usize; 2]) -> Result<EncoderPlan, EncoderError> {
+        let part = part(form);
+        let unusable = |problem| EncoderError::Unusable { part, problem };
+        let proto = parse(part, onnx)?;
+        check_input(part, &proto, &input)?;
+        let integer = guarded(|| Ok(read(&proto).and_then(|spec| Net::new(&spec, Path::best())))).map_err(unusable)?;
+        if let Some(net) = integer.filter(|net| net.shape() == output) {
+            let plan = EncoderPlan { part, engine: Engine::Integer(Arc::new(net)), input, output };
+            plan.try_out()?;
+            return Ok(plan);
+        }
+        EncoderPlan::with_tract(onnx, form, input, output)
+    }
+
+    /// The same, run by tract whatever the graph is.
+    pub fn with_tract(
+        onnx: &[u8],
+        form: Form,
+        input: InputSpec,
+        output: [usize; 2],
+    ) -> Result<EncoderPlan, EncoderError> {
+        let part = part(form);
         let unusable = |problem| EncoderError::Unusable { part, problem };
         guarded(without_amx).map_err(unusable)?;
-        let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx.as_slice())).map_err(unusable)?;
+        let proto = parse(part, onnx)?;
         check_input(part, &proto, &input)?;
         let model = guarded(|| tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()).map_err(unusable)?;
         check_output(part, &model, output)?;
         let plan = guarded(|| SimplePlan::new(model.into_optimized()?)).map_err(unusable)?;
-        let plan = EncoderPlan { part, plan, input, output };
-        let probe: Vec<f32> = (0..plan.input.len()).map(|i| ((i * 7919) % 511) as f32 / 255.0 - 1.0).collect();
-        plan.encoder()?.encode(&probe).map_err(|e| match e {
-            EncoderError::Frame { part, problem } => EncoderError::Unusable { part, problem },
-            other => other,
-        })?;
+        let plan = EncoderPlan { part, engine: Engine::Tract(plan), input, output };
+        plan.try_out()?;
         Ok(plan)
+    }
+
+    /// What runs it: the kernel's name, or `tract`.
+    pub fn engine(&self) -> &'static str {
+        match &self.engine {
+            Engine::Integer(net) => net.path().name(),
+            Engine::Tract(_) => "tract",
+        }
     }
 
     /// An encoder of one's own, for one thread; the weights stay shared.
     pub fn encoder(&self) -> Result<Encoder, EncoderError> {
-        let state = self.spawn().map_err(|problem| EncoderError::Unusable { part: self.part, problem })?;
-        Ok(Encoder { plan: self.clone(), state })
+        let working = match &self.engine {
+            Engine::Integer(net) => Working::Integer(Arc::clone(net), net.buffers()),
+            Engine::Tract(plan) => {
+                let state = guarded(|| plan.spawn());
+                let unusable = |problem| EncoderError::Unusable { part: self.part, problem };
+                Working::Tract(Arc::clone(plan), state.map_err(unusable)?, Vec::new())
+            }
+        };
+        Ok(Encoder { part: self.part, input: self.input.clone(), output: self.output, working })
     }
 
-    fn spawn(&self) -> Result<State, String> {
-        guarded(|| self.plan.spawn())
+    /// Lets it encode a made-up picture.
+    fn try_out(&self) -> Result<(), EncoderError> {
+        let picture: Vec<u8> = (0..rgb_len(&self.input)).map(|i| ((i * 7919) % 256) as u8).collect();
+        self.encoder()?.encode(&picture, &mut Vec::new()).map_err(|e| match e {
+            EncoderError::Frame { part, problem } => EncoderError::Unusable { part, problem },
+            other => other,
+        })
     }
 }
 
 /// Encodes one frame after another; its buffers and its plan are kept between frames.
 #[derive(Debug)]
 pub struct Encoder {
-    plan: EncoderPlan,
-    state: State,
+    part: &'static str,
+    input: InputSpec,
+    output: [usize; 2],
+    working: Working,
+}
+
+/// An engine with what one thread works in.
+#[derive(Debug)]
+enum Working {
+    Integer(Arc<Net>, Buffers),
+    Tract(Arc<Plan>, State, Vec<f32>),
 }
 
 impl Encoder {
@@ -113,34 +168,58 @@ impl Encoder {
         EncoderPlan::load(bundle, form)?.encoder()
     }
 
-    /// The embeddings \[P, d\] row by row, each of unit length, of `input` \[channels, height, width\] as the preprocessor
-    /// makes it; P is 1 without patches. An input of another length and an output that is not finite or not of unit length
-    /// are errors; the encoder stays usable.
-    pub fn encode(&mut self, input: &[f32]) -> Result<Vec<f32>, EncoderError> {
-        let part = self.plan.part;
-        let result = self.run(input).and_then(|z| check_embeddings(&z, self.plan.output).map(|()| z));
+    /// Fills `embeddings` \[P, d\] row by row, each of unit length, for a picture in the input's size, RGB8 \[height, width, 3\];
+    /// P is 1 without patches. A picture of another size and an output that is not finite or not of unit length are errors;
+    /// the encoder stays usable.
+    pub fn encode(&mut self, rgb: &[u8], embeddings: &mut Vec<f32>) -> Result<(), EncoderError> {
+        let part = self.part;
+        let result = self.run(rgb, embeddings).and_then(|()| check_embeddings(embeddings, self.output));
         result.map_err(|problem| EncoderError::Frame { part, problem })
     }
 
-    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
-        let spec = &self.plan.input;
-        if input.len() != spec.len() {
-            return Err(format!("{} input values, and the network takes {}", input.len(), spec.len()));
+    fn run(&mut self, rgb: &[u8], embeddings: &mut Vec<f32>) -> Result<(), String> {
+        let spec = &self.input;
+        if rgb.len() != rgb_len(spec) {
+            return Err(format!("{} bytes, and a picture for the network has {}", rgb.len(), rgb_len(spec)));
         }
+        let (plan, state, input) = match &mut self.working {
+            Working::Integer(net, buffers) => {
+                net.run(rgb, buffers, embeddings);
+                return Ok(());
+            }
+            Working::Tract(plan, state, input) => (plan, state, input),
+        };
+        normalise(rgb, spec.channels, input);
         let shape = [1, spec.channels as usize, spec.height as usize, spec.width as usize];
-        let state = &mut self.state;
         let result = guarded(|| {
             let output = state.run(tvec!(Tensor::from_shape(&shape, input)?.into()))?;
-            let embedding =
-                output.first().map(|z| Ok::<_, TractError>(z.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()));
-            embedding.unwrap_or_else(|| Ok(Vec::new()))
+            embeddings.clear();
+            if let Some(z) = output.first() {
+                embeddings.extend_from_slice(z.try_as_plain_ram()?.as_slice::<f32>()?);
+            }
+            Ok(())
         });
         if result.is_err() {
             // What a run that failed leaves in the state must not reach the next frame.
-            self.state = self.plan.spawn()?;
+            *state = guarded(|| plan.spawn())?;
         }
         result
     }
+}
+
+/// The part of a bundle that has the encoder's form.
+fn part(form: Form) -> &'static str {
+    if form == Form::F32 { "encoder.onnx" } else { "encoder.int8.onnx" }
+}
+
+fn parse(part: &'static str, mut onnx: &[u8]) -> Result<pb::ModelProto, EncoderError> {
+    let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx));
+    proto.map_err(|problem| EncoderError::Unusable { part, problem })
+}
+
+/// Bytes of a picture in the input's size.
+fn rgb_len(input: &InputSpec) -> usize {
+    3 * input.width as usize * input.height as usize
 }
 
 /// Refuses embeddings that similarities cannot be taken of.
@@ -263,21 +342,23 @@ mod tests {
         let bundle = bundle();
         for form in [Form::F32, Form::Int8] {
             let mut encoder = Encoder::new(&bundle, form).unwrap();
-            let input: Vec<f32> = (0..3 * 16 * 16).map(|i| (i % 7) as f32 / 7.0).collect();
-            let first = encoder.encode(&input).unwrap();
+            let picture: Vec<u8> = (0..3 * 16 * 16).map(|i| (i % 7 * 30) as u8).collect();
+            let (mut first, mut z) = (Vec::new(), Vec::new());
+            encoder.encode(&picture, &mut first).unwrap();
             assert!((first.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
-            encoder.encode(&vec![0.5; 3 * 16 * 16]).unwrap();
-            assert_eq!(encoder.encode(&input).unwrap(), first);
+            encoder.encode(&[200; 3 * 16 * 16], &mut z).unwrap();
+            encoder.encode(&picture, &mut z).unwrap();
+            assert_eq!(z, first);
         }
     }
 
     #[test]
-    fn an_input_of_another_length_and_a_result_that_is_not_finite_are_errors() {
+    fn a_picture_of_another_size_and_a_result_that_is_not_finite_are_errors() {
         let mut encoder = Encoder::new(&bundle(), Form::F32).unwrap();
-        assert!(encoder.encode(&[0.0; 5]).unwrap_err().to_string().contains("5 input values"));
-        let error = encoder.encode(&[f32::NAN; 3 * 16 * 16]).unwrap_err();
-        assert!(error.to_string().contains("not finite"), "{error}");
-        assert!(encoder.encode(&[0.25; 3 * 16 * 16]).is_ok());
+        let mut z = Vec::new();
+        assert!(encoder.encode(&[0; 5], &mut z).unwrap_err().to_string().contains("5 bytes"));
+        assert!(encoder.encode(&[160; 3 * 16 * 16], &mut z).is_ok());
+        assert!(check_embeddings(&[f32::NAN, 0.0], [1, 2]).unwrap_err().contains("not finite"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod decision;
 pub mod encoder;
 pub mod event;
 mod grey;
+mod integer;
 pub mod lens;
 pub mod model;
 pub mod motion;

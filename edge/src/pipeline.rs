@@ -314,7 +314,7 @@ pub struct Scorer {
     bank: Arc<dyn Bank>,
     spec: ScoreSpec,
     patches: Option<PatchGrid>,
-    input: Vec<f32>,
+    embeddings: Vec<f32>,
 }
 
 impl Scorer {
@@ -326,14 +326,13 @@ impl Scorer {
         spec: ScoreSpec,
         patches: Option<PatchGrid>,
     ) -> Scorer {
-        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, patches, input: Vec::new() }
+        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, patches, embeddings: Vec::new() }
     }
 
     /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.
     pub fn score(&mut self, frame: &Frame) -> Result<Scored, EncoderError> {
-        self.preprocessor.run(frame, &mut self.input);
-        let embeddings = self.encoder.encode(&self.input)?;
-        let image = score_image(&self.spec, self.patches.as_ref(), self.bank.as_ref(), &embeddings);
+        self.encoder.encode(self.preprocessor.resized(frame), &mut self.embeddings)?;
+        let image = score_image(&self.spec, self.patches.as_ref(), self.bank.as_ref(), &self.embeddings);
         Ok(Scored { score: image.score, nearest: nearest(&image.neighbours), heat: image.heat })
     }
 }

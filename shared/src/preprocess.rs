@@ -220,20 +220,24 @@ impl Preprocessor {
         &self.spec
     }
 
+    /// The frame in the input's size, RGB8 \[height, width, 3\].
+    pub fn resized<'a>(&'a mut self, frame: &'a Frame) -> &'a [u8] {
+        if (frame.width, frame.height) == (self.spec.width, self.spec.height) {
+            return &frame.rgb;
+        }
+        self.resizer.resize(frame, self.spec.width, self.spec.height, &mut self.resized);
+        &self.resized
+    }
+
     /// Fills `out` with \[channels, height, width\] values in -1..=1 (byte / 127.5 - 1).
     pub fn run(&mut self, frame: &Frame, out: &mut Vec<f32>) {
-        let pixels = if (frame.width, frame.height) == (self.spec.width, self.spec.height) {
-            &frame.rgb
-        } else {
-            self.resizer.resize(frame, self.spec.width, self.spec.height, &mut self.resized);
-            &self.resized
-        };
-        normalise(pixels, self.spec.channels, out);
+        let channels = self.spec.channels;
+        normalise(self.resized(frame), channels, out);
     }
 }
 
-/// HWC bytes to CHW floats in -1..=1; with one channel, to luma.
-fn normalise(rgb: &[u8], channels: u32, out: &mut Vec<f32>) {
+/// RGB8 \[height, width, 3\] to \[channels, height, width\] floats in -1..=1 (byte / 127.5 - 1); with one channel, to luma.
+pub fn normalise(rgb: &[u8], channels: u32, out: &mut Vec<f32>) {
     out.clear();
     let to_unit = |v: f32| v / 127.5 - 1.0;
     if channels == 1 {

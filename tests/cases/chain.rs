@@ -100,14 +100,15 @@ fn check_onnx(run: &Run) {
     let dir = tempfile::tempdir().unwrap();
     let names = ["test/good/000.png", "test/good/001.png", "test/hole/000.png", "test/blot/000.png"];
     let mut preprocessor = Preprocessor::new(bundle.manifest.input.clone());
+    let frames = names.map(|name| Frame::decode(&std::fs::read(run.data.join(name)).unwrap()).unwrap());
     let mut images = Vec::new();
-    for name in names {
+    for frame in &frames {
         let mut image = Vec::new();
-        preprocessor.run(&Frame::decode(&std::fs::read(run.data.join(name)).unwrap()).unwrap(), &mut image);
-        images.push(image);
+        preprocessor.run(frame, &mut image);
+        images.extend(image);
     }
     let inputs = dir.path().join("inputs.f32");
-    std::fs::write(&inputs, images.concat().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(&inputs, images.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     for (form, onnx) in [(Form::F32, &bundle.encoder_f32), (Form::Int8, &bundle.encoder_int8)] {
         let (model, out) = (dir.path().join(format!("{form}.onnx")), dir.path().join(format!("{form}.f32")));
         std::fs::write(&model, onnx).unwrap();
@@ -117,7 +118,11 @@ fn check_onnx(run: &Run) {
         let reference: Vec<f32> =
             std::fs::read(&out).unwrap().chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
         let mut encoder = Encoder::new(&bundle, form).unwrap();
-        let encoded: Vec<f32> = images.iter().flat_map(|image| encoder.encode(image).unwrap()).collect();
+        let (mut encoded, mut embedding) = (Vec::new(), Vec::new());
+        for frame in &frames {
+            encoder.encode(preprocessor.resized(frame), &mut embedding).unwrap();
+            encoded.append(&mut embedding);
+        }
         assert_eq!(encoded.len(), reference.len());
         let dim = bundle.bank.rows().ncols();
         for (z, reference) in encoded.chunks(dim).zip(reference.chunks(dim)) {

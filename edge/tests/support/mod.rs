@@ -203,6 +203,17 @@ pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
     }
 }
 
+/// A constant tensor of int8.
+pub fn signed(name: &str, dims: &[i64], values: &[i8]) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: pb::tensor_proto::DataType::Int8 as i32,
+        raw_data: values.iter().map(|&v| v as u8).collect(),
+        ..Default::default()
+    }
+}
+
 /// A float input or output.
 pub fn value(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};

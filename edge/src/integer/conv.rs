@@ -1,0 +1,324 @@
+//! A convolution in integers with all that follows it: bias, one multiplication, rounding half to even, saturation,
+//! activation. To the bit what ONNX defines for QLinearConv and the nodes after it.
+
+use super::kernel::{Kernel, LANES, Path, Quad, Sums, Window};
+use super::tensor::Map;
+
+/// Adding it to a float below 2^22 in size leaves a whole number in the low bits, rounded half to even.
+const ROUND: f32 = 12_582_912.0;
+
+/// A convolution as a model gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvSpec {
+    /// \[out, in, rows, columns\], -127..=127.
+    pub weight: Vec<i8>,
+    /// The weight's shape.
+    pub shape: [usize; 4],
+    /// \[out\], in steps of the sums.
+    pub bias: Vec<i32>,
+    /// \[out\]: steps of the result that one step of a sum is worth.
+    pub multiplier: Vec<f32>,
+    /// In both directions.
+    pub stride: usize,
+    /// Of zeros, on all sides.
+    pub padding: usize,
+    /// What follows.
+    pub activation: Activation,
+}
+
+/// What follows a convolution, on the int8 result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// max(q, 0).
+    Relu,
+    /// max(q, slope q), rounded half to even; the slope is 0 to 1.
+    LeakyRelu(f32),
+}
+
+/// A convolution made ready for one path and one pair of maps.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    input: Map,
+    output: Map,
+    /// Rows of the window, and how many times four bytes each has.
+    rows: usize,
+    quads: usize,
+    stride: usize,
+    /// From the input map's corner to that of the first window.
+    origin: usize,
+    /// For each sixteen output channels rows x quads, and what becomes of their sums.
+    weights: Vec<Quad>,
+    scaling: Vec<Scaling>,
+    lowest: f32,
+    slope: Option<f32>,
+}
+
+/// What becomes of the sums of sixteen channels.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+struct Scaling {
+    multiplier: [f32; LANES],
+    bias: [i32; LANES],
+}
+
+impl Layer {
+    /// The map that a convolution makes of `input`; `None` where window and map do not fit.
+    pub fn output(spec: &ConvSpec, input: &Map) -> Option<Map> {
+        let [channels, _, rows, columns] = spec.shape;
+        let side = |pixels: usize, window: usize| {
+            let padded = pixels.checked_add(spec.padding.checked_mul(2)?)?;
+            Some(padded.checked_sub(window)? / spec.stride + 1)
+        };
+        let (height, width) = (side(input.height, rows)?, side(input.width, columns)?);
+        Some(Map { height, width, channels, border: 0 })
+    }
+
+    /// Packs a convolution. `input` has a border of at least the padding; the model's reader has checked all numbers.
+    pub fn new(spec: &ConvSpec, input: Map, output: Map, path: Path) -> Layer {
+        let [out, channels, rows, columns] = spec.shape;
+        let run = columns * channels;
+        let quads = run.div_ceil(4);
+        let weight = |o: usize, row: usize, byte: usize| {
+            let (column, channel) = (byte / channels, byte % channels);
+            let known = o < out && byte < run;
+            if known { spec.weight[((o * channels + channel) * rows + row) * columns + column] } else { 0 }
+        };
+        let blocks = 0..out.div_ceil(LANES);
+        let mut weights = Vec::with_capacity(blocks.len() * rows * quads);
+        for first in blocks.clone().map(|block| block * LANES) {
+            for (row, quad) in (0..rows).flat_map(|row| (0..quads).map(move |quad| (row, quad))) {
+                weights.push(Quad(std::array::from_fn(|i| weight(first + i / 4, row, 4 * quad + i % 4))));
+            }
+        }
+        // Flipping the top bit adds 128 to an int8 that is then read as unsigned: the bias takes that away again.
+        let flipped = if path.flip() == 0 { 0 } else { 128 };
+        let bias = |o: usize| {
+            let ones: i32 = spec
+                .weight
+                .chunks(channels * rows * columns)
+                .nth(o)
+                .unwrap_or_default()
+                .iter()
+                .map(|&w| i32::from(w))
+                .sum();
+            spec.bias.get(o).copied().unwrap_or(0).wrapping_sub(ones.wrapping_mul(flipped))
+        };
+        let scaling = blocks.map(|block| Scaling {
+            multiplier: std::array::from_fn(|i| spec.multiplier.get(block * LANES + i).copied().unwrap_or(0.0)),
+            bias: std::array::from_fn(|i| bias(block * LANES + i)),
+        });
+        let (lowest, slope) = match spec.activation {
+            Activation::Identity => (-128.0, None),
+            Activation::Relu => (0.0, None),
+            Activation::LeakyRelu(slope) => (-128.0, Some(slope)),
+        };
+        let shift = input.border - spec.padding;
+        let origin = shift * input.row_stride() + shift * input.channels;
+        Layer {
+            input,
+            output,
+            rows,
+            quads,
+            stride: spec.stride,
+            origin,
+            weights,
+            scaling: scaling.collect(),
+            lowest,
+            slope,
+        }
+    }
+
+    /// Where the window of an output pixel begins in the input.
+    #[inline(always)]
+    fn window(&self, row: usize, column: usize) -> usize {
+        self.origin + row * self.stride * self.input.row_stride() + column * self.stride * self.input.channels
+    }
+
+    /// Writes sixteen channels of one pixel.
+    #[inline(always)]
+    fn finish(&self, block: usize, sums: &Sums, flip: u8, out: &mut [u8]) {
+        let Scaling { multiplier, bias } = &self.scaling[block];
+        let mut bytes = [0; LANES];
+        for i in 0..LANES {
+            let scaled = sums.0[i].wrapping_add(bias[i]) as f32 * multiplier[i];
+            let mut q = clamp(scaled, self.lowest);
+            if let Some(slope) = self.slope {
+                let whole = (q + ROUND) - ROUND;
+                let leaked = whole * slope;
+                q = if whole > leaked { whole } else { leaked };
+            }
+            bytes[i] = (q + ROUND).to_bits() as u8 ^ flip;
+        }
+        if let Some(out) = out.first_chunk_mut::<LANES>() {
+            *out = bytes;
+        } else {
+            let known = out.len();
+            out.copy_from_slice(&bytes[..known]);
+        }
+    }
+}
+
+/// To `lowest..=127`. Written so that it becomes one instruction for each side.
+#[inline(always)]
+fn clamp(value: f32, lowest: f32) -> f32 {
+    let value = if value > lowest { value } else { lowest };
+    if value < 127.0 { value } else { 127.0 }
+}
+
+/// Runs a layer with one kernel; in a function for which the kernel's instructions are enabled, all of it uses them. `P1`,
+/// `P2` and `P4` are the pixels of a block of one, two and four times sixteen channels.
+#[inline(always)]
+pub fn run_layer<K: Kernel, const P1: usize, const P2: usize, const P4: usize>(
+    layer: &Layer,
+    input: &[u8],
+    output: &mut [u8],
+) {
+    let blocks = layer.scaling.len();
+    let mut block = 0;
+    let single = layer.output.pixels() == 1;
+    while block < blocks {
+        block += match (blocks - block, single) {
+            (4.., false) => columns::<K, P4, 4>(layer, block, input, output),
+            (4.., true) => columns::<K, 1, 4>(layer, block, input, output),
+            (2..=3, false) => columns::<K, P2, 2>(layer, block, input, output),
+            (2..=3, true) => columns::<K, 1, 2>(layer, block, input, output),
+            (_, false) => columns::<K, P1, 1>(layer, block, input, output),
+            (_, true) => columns::<K, 1, 1>(layer, block, input, output),
+        };
+    }
+}
+
+/// All pixels of `VECTORS` blocks of channels; gives how many that was.
+#[inline(always)]
+fn columns<K: Kernel, const PIXELS: usize, const VECTORS: usize>(
+    layer: &Layer,
+    block: usize,
+    input: &[u8],
+    output: &mut [u8],
+) -> usize {
+    let per_block = layer.rows * layer.quads;
+    let weights = &layer.weights[block * per_block..(block + VECTORS) * per_block];
+    let pixels = layer.output.pixels();
+    let mut first = 0;
+    while first < pixels {
+        // The last block goes back over pixels that are done, where there are enough.
+        let start = first.min(pixels.saturating_sub(PIXELS));
+        let (mut row, mut column) = (start / layer.output.width, start % layer.output.width);
+        let (mut at, mut places) = ([0; PIXELS], [0; PIXELS]);
+        for i in 0..PIXELS {
+            at[i] = layer.window(row, column);
+            places[i] = layer.output.at(row, column);
+            // Where there are fewer pixels, the last is done several times.
+            if start + i + 1 < pixels {
+                column += 1;
+                if column == layer.output.width {
+                    (row, column) = (row + 1, 0);
+                }
+            }
+        }
+        let window = Window::new(input, at, [layer.rows, layer.input.row_stride(), layer.quads], weights);
+        // SAFETY: whoever runs a layer has asked for the kernel's instructions (Path::is_available).
+        #[allow(unsafe_code, reason = "the kernels' contract")]
+        let sums = unsafe { K::sums::<PIXELS, VECTORS>(&window) };
+        for (sums, place) in sums.iter().zip(places) {
+            for (v, sums) in sums.iter().enumerate() {
+                let channel = (block + v) * LANES;
+                let count = LANES.min(layer.output.channels - channel);
+                layer.finish(block + v, sums, K::FLIP, &mut output[place + channel..][..count]);
+            }
+        }
+        first = start + PIXELS;
+    }
+    VECTORS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fastrand::Rng;
+
+    /// One output value as ONNX defines it: sum, product in f32, rounding half to even, saturation, and then the activation.
+    fn reference(spec: &ConvSpec, q: &[i8], input: &Map, [o, row, column]: [usize; 3]) -> i8 {
+        let [_, channels, rows, columns] = spec.shape;
+        let mut sum = i64::from(spec.bias[o]);
+        for (c, r, k) in (0..channels).flat_map(|c| (0..rows).flat_map(move |r| (0..columns).map(move |k| (c, r, k)))) {
+            let (y, x) = (row * spec.stride + r, column * spec.stride + k);
+            let inside = y >= spec.padding && x >= spec.padding;
+            let (y, x) = (y.wrapping_sub(spec.padding), x.wrapping_sub(spec.padding));
+            if inside && y < input.height && x < input.width {
+                let weight = spec.weight[((o * channels + c) * rows + r) * columns + k];
+                sum += i64::from(weight) * i64::from(q[(y * input.width + x) * channels + c]);
+            }
+        }
+        let q = (sum as f32 * spec.multiplier[o]).round_ties_even().clamp(-128.0, 127.0);
+        match spec.activation {
+            Activation::Identity => q as i8,
+            Activation::Relu => q.max(0.0) as i8,
+            Activation::LeakyRelu(slope) => q.max(q * slope).round_ties_even() as i8,
+        }
+    }
+
+    fn draw(rng: &mut Rng) -> (ConvSpec, Map, Vec<i8>) {
+        let channels = rng.choice([1, 3, 4, 5, 16, 31, 64]).unwrap();
+        let out = rng.choice([1, 7, 16, 20, 48, 64, 100]).unwrap();
+        let side = rng.choice([1, 2, 3, 3, 3, 5]).unwrap();
+        let padding = rng.usize(0..=side / 2);
+        let (height, width) = (rng.usize(side..14), rng.usize(side..14));
+        let terms = channels * side * side;
+        let activation = [Activation::Identity, Activation::Relu, Activation::LeakyRelu(0.1)];
+        let spec = ConvSpec {
+            weight: (0..out * terms).map(|_| rng.i8(-127..=127)).collect(),
+            shape: [out, channels, side, side],
+            bias: (0..out).map(|_| rng.i32(-90_000..90_000)).collect(),
+            multiplier: (0..out).map(|_| rng.f32() * 0.02 / (terms as f32).sqrt()).collect(),
+            stride: rng.usize(1..3),
+            padding,
+            activation: rng.choice(activation).unwrap(),
+        };
+        // Values at the ends of the range are as likely as all others together.
+        let q: Vec<i8> = (0..height * width * channels)
+            .map(|_| if rng.bool() { rng.i8(..) } else { [-128, 127][rng.usize(0..2)] })
+            .collect();
+        (spec, Map { height, width, channels, border: padding + rng.usize(0..2) }, q)
+    }
+
+    #[test]
+    fn every_path_gives_the_reference_to_the_bit() {
+        let mut rng = Rng::with_seed(1);
+        for case in 0..if cfg!(miri) { 6 } else { 300 } {
+            let (spec, input, q) = draw(&mut rng);
+            assert!(spec.is_sound());
+            let output = Map { border: rng.usize(0..2), ..Layer::output(&spec, &input).unwrap() };
+            for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+                let (mut from, mut to) =
+                    (vec![path.flip(); input.len().unwrap()], vec![path.flip(); output.len().unwrap()]);
+                for row in 0..input.height {
+                    for (i, byte) in from[input.at(row, 0)..][..input.width * input.channels].iter_mut().enumerate() {
+                        *byte = q[row * input.width * input.channels + i] as u8 ^ path.flip();
+                    }
+                }
+                path.run(&Layer::new(&spec, input, output, path), &from, &mut to);
+                for (row, column) in (0..output.height).flat_map(|r| (0..output.width).map(move |c| (r, c))) {
+                    for o in 0..output.channels {
+                        let found = (to[output.at(row, column) + o] ^ path.flip()) as i8;
+                        let expected = reference(&spec, &q, &input, [o, row, column]);
+                        assert_eq!(found, expected, "case {case}, {path:?}: {o} {row} {column} of {:?}", spec.shape);
+                    }
+                }
+                let inner: usize =
+                    (0..output.height).map(|row| to[output.at(row, 0)..][..output.width * output.channels].len()).sum();
+                let changed = to.iter().filter(|&&byte| byte != path.flip()).count();
+                assert!(changed <= inner, "the border is left alone");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_larger_than_the_map_has_no_output() {
+        let (mut spec, ..) = draw(&mut Rng::with_seed(2));
+        (spec.shape, spec.padding) = ([1, 1, 3, 3], 0);
+        assert_eq!(Layer::output(&spec, &Map { height: 2, width: 9, channels: 1, border: 0 }), None);
+    }
+}

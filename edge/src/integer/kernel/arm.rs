@@ -1,0 +1,157 @@
+//! 64-bit ARM: SDOT where there is one, else products of bytes in 16 bits.
+#![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
+
+use super::{Kernel, LANES, Path, Sums, Window};
+use crate::integer::conv::{Layer, run_layer};
+use std::arch::aarch64::*;
+use std::arch::{asm, is_aarch64_feature_detected};
+
+pub fn is_available(path: Path) -> bool {
+    match path {
+        Path::Dot => is_aarch64_feature_detected!("dotprod"),
+        Path::Neon => true,
+        _ => false,
+    }
+}
+
+/// Runs a layer on an available path.
+pub fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
+    match path {
+        // SAFETY: is_available, which the caller asked.
+        Path::Dot => unsafe { run_dot(layer, input, output) },
+        _ => run_layer::<Neon, 2, 1, 1>(layer, input, output),
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn run_dot(layer: &Layer, input: &[u8], output: &mut [u8]) {
+    // 24 accumulators at most, the weights, and a pixel's bytes: of 32 registers.
+    run_layer::<Dot, 6, 3, 1>(layer, input, output);
+}
+
+/// Sixteen channels in four registers.
+struct Dot;
+
+impl Kernel for Dot {
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
+        window: &Window<'_, PIXELS, VECTORS>,
+    ) -> [[Sums; VECTORS]; PIXELS] {
+        let per_vector = window.rows * window.quads;
+        let mut next = window.weights.as_ptr();
+        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
+        unsafe {
+            let mut sums = [[[vdupq_n_s32(0); 4]; VECTORS]; PIXELS];
+            for row in 0..window.rows {
+                let mut at = [std::ptr::null::<u8>(); PIXELS];
+                for i in 0..PIXELS {
+                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
+                }
+                for quad in 0..window.quads {
+                    let mut weights = [[vdupq_n_s8(0); 4]; VECTORS];
+                    for v in 0..VECTORS {
+                        let first: *const i8 = next.add(v * per_vector).cast();
+                        for q in 0..4 {
+                            weights[v][q] = vld1q_s8(first.add(16 * q));
+                        }
+                    }
+                    next = next.add(1);
+                    for i in 0..PIXELS {
+                        let bytes = four(at[i].add(4 * quad));
+                        for v in 0..VECTORS {
+                            for q in 0..4 {
+                                // The intrinsic for it is not stable yet.
+                                asm!(
+                                    "sdot {sum:v}.4s, {weights:v}.16b, {bytes:v}.16b",
+                                    sum = inout(vreg) sums[i][v][q],
+                                    weights = in(vreg) weights[v][q],
+                                    bytes = in(vreg) bytes,
+                                    options(pure, nomem, nostack, preserves_flags)
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
+            for i in 0..PIXELS {
+                for v in 0..VECTORS {
+                    for q in 0..4 {
+                        vst1q_s32(out[i][v].0.as_mut_ptr().add(4 * q), sums[i][v][q]);
+                    }
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Every 64-bit ARM has it. Two products of at most 128 x 127 fit 16 bits, so that each pair of quads is added up there
+/// before it is widened.
+struct Neon;
+
+impl Kernel for Neon {
+    const FLIP: u8 = 0;
+
+    #[inline(always)]
+    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
+        window: &Window<'_, PIXELS, VECTORS>,
+    ) -> [[Sums; VECTORS]; PIXELS] {
+        let per_vector = window.rows * window.quads;
+        let mut next = window.weights.as_ptr();
+        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
+        unsafe {
+            // For each four channels two registers, whose neighbouring sums belong together.
+            let mut sums = [[[[vdupq_n_s32(0); 2]; 4]; VECTORS]; PIXELS];
+            for row in 0..window.rows {
+                let mut quad = 0;
+                while quad < window.quads {
+                    let pair = quad + 1 < window.quads;
+                    for i in 0..PIXELS {
+                        let at = window.input.as_ptr().add(window.at[i] + row * window.row_stride + 4 * quad);
+                        let bytes = four(at);
+                        let more = if pair { four(at.add(4)) } else { vdupq_n_s8(0) };
+                        for v in 0..VECTORS {
+                            let first: *const i8 = next.add(v * per_vector).cast();
+                            for q in 0..4 {
+                                let weights = vld1q_s8(first.add(16 * q));
+                                let second = if pair { vld1q_s8(first.add(64 + 16 * q)) } else { weights };
+                                let low = vmull_s8(vget_low_s8(weights), vget_low_s8(bytes));
+                                let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(more));
+                                let high = vmull_high_s8(weights, bytes);
+                                let high = vmlal_high_s8(high, second, more);
+                                sums[i][v][q][0] = vpadalq_s16(sums[i][v][q][0], low);
+                                sums[i][v][q][1] = vpadalq_s16(sums[i][v][q][1], high);
+                            }
+                        }
+                    }
+                    let step = 1 + usize::from(pair);
+                    next = next.add(step);
+                    quad += step;
+                }
+            }
+            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
+            for i in 0..PIXELS {
+                for v in 0..VECTORS {
+                    for q in 0..4 {
+                        let [low, high] = sums[i][v][q];
+                        vst1q_s32(out[i][v].0.as_mut_ptr().add(4 * q), vpaddq_s32(low, high));
+                    }
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Four bytes, four times.
+///
+/// # Safety
+/// There are four to read.
+#[inline(always)]
+unsafe fn four(at: *const u8) -> int8x16_t {
+    // SAFETY: the caller's.
+    unsafe { vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
+}

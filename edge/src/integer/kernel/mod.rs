@@ -1,0 +1,158 @@
+//! Sums of products of 8-bit integers for a block of a convolution: one form for each kind of processor, chosen when the
+//! program runs. All give the same integers.
+//!
+//! The files below this one are the only ones with unsafe code. What they rely on is checked in [`Window::new`], once a
+//! block, so that no caller can break it.
+#![allow(unsafe_code, reason = "kernels use a processor's instructions")]
+
+#[cfg(target_arch = "aarch64")]
+mod arm;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::conv::{Layer, run_layer};
+
+/// Output channels that are worked on side by side.
+pub const LANES: usize = 16;
+
+/// Weights of [`LANES`] output channels for four neighbouring inputs: byte 4 o + i is output channel o, input i.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Quad(pub [i8; 4 * LANES]);
+
+/// Sums of [`LANES`] output channels.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Sums(pub [i32; LANES]);
+
+/// A kind of processor, by the instructions that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// x86-64 with AVX-512 and its dot product (VNNI).
+    Avx512,
+    /// x86-64 with AVX2 and a dot product of its own (AVX-VNNI).
+    AvxVnni,
+    /// x86-64 with AVX2.
+    Avx2,
+    /// 64-bit ARM with a dot product: Raspberry Pi 5, Jetson Orin.
+    Dot,
+    /// 64-bit ARM: Raspberry Pi 3 and 4, Jetson Nano.
+    Neon,
+    /// Any.
+    Portable,
+}
+
+impl Path {
+    /// All paths, the fastest first.
+    pub const ALL: [Path; 6] = [Path::Avx512, Path::AvxVnni, Path::Avx2, Path::Dot, Path::Neon, Path::Portable];
+
+    /// The name in `SALAD_KERNEL` and in what is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Avx512 => "avx512-vnni",
+            Path::AvxVnni => "avx-vnni",
+            Path::Avx2 => "avx2",
+            Path::Dot => "neon-dot",
+            Path::Neon => "neon",
+            Path::Portable => "portable",
+        }
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 | Path::AvxVnni | Path::Avx2 => x86::is_available(self),
+            #[cfg(target_arch = "aarch64")]
+            Path::Dot | Path::Neon => arm::is_available(self),
+            Path::Portable => true,
+            #[allow(unreachable_patterns, reason = "which paths are left depends on the processor")]
+            _ => false,
+        }
+    }
+
+    /// The fastest that this processor has, or the one named in the environment variable `SALAD_KERNEL`, for comparisons,
+    /// where the processor has it.
+    pub fn best() -> Path {
+        let wanted = std::env::var("SALAD_KERNEL").ok();
+        let named = Path::ALL.into_iter().find(|path| Some(path.name()) == wanted.as_deref() && path.is_available());
+        named.or_else(|| Path::ALL.into_iter().find(|path| path.is_available())).unwrap_or(Path::Portable)
+    }
+
+    /// Activations are kept as their int8 value with these bits flipped: the dot products of x86 take one unsigned factor.
+    pub fn flip(self) -> u8 {
+        if matches!(self, Path::Avx512 | Path::AvxVnni) { 0x80 } else { 0 }
+    }
+
+    /// Runs a convolution layer.
+    pub fn run(self, layer: &Layer, input: &[u8], output: &mut [u8]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 | Path::AvxVnni | Path::Avx2 if self.is_available() => x86::run(self, layer, input, output),
+            #[cfg(target_arch = "aarch64")]
+            Path::Dot | Path::Neon if self.is_available() => arm::run(self, layer, input, output),
+            _ => run_layer::<portable::Portable, 4, 2, 1>(layer, input, output),
+        }
+    }
+}
+
+/// What one block reads: `PIXELS` output pixels and `VECTORS` times [`LANES`] output channels.
+#[derive(Debug)]
+pub struct Window<'a, const PIXELS: usize, const VECTORS: usize> {
+    input: &'a [u8],
+    at: [usize; PIXELS],
+    rows: usize,
+    row_stride: usize,
+    quads: usize,
+    weights: &'a [Quad],
+}
+
+impl<'a, const PIXELS: usize, const VECTORS: usize> Window<'a, PIXELS, VECTORS> {
+    /// From pixel i's first byte `at[i]` on, `rows` rows of `quads` times four bytes, `row_stride` bytes apart. `weights` has
+    /// rows x quads for each vector, one vector after the other.
+    ///
+    /// # Panics
+    /// When input or weights are shorter than that.
+    #[inline(always)]
+    pub fn new(
+        input: &'a [u8],
+        at: [usize; PIXELS],
+        [rows, row_stride, quads]: [usize; 3],
+        weights: &'a [Quad],
+    ) -> Window<'a, PIXELS, VECTORS> {
+        let mut furthest = 0;
+        for first in at {
+            furthest = furthest.max(first);
+        }
+        let end = furthest + rows.saturating_sub(1) * row_stride + 4 * quads;
+        assert!(end <= input.len() && weights.len() == rows * quads * VECTORS, "a block lies outside its tensor");
+        Window { input, at, rows, row_stride, quads, weights }
+    }
+}
+
+/// One processor's way to add up products.
+pub trait Kernel {
+    /// See [`Path::flip`].
+    const FLIP: u8;
+
+    /// For each pixel and vector the sums of weight times byte over the window.
+    ///
+    /// # Safety
+    /// The processor has the kernel's instructions.
+    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
+        window: &Window<'_, PIXELS, VECTORS>,
+    ) -> [[Sums; VECTORS]; PIXELS];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_path_for_every_processor_and_each_has_a_name_of_its_own() {
+        assert!(Path::Portable.is_available() && Path::best().is_available());
+        let names: std::collections::HashSet<_> = Path::ALL.map(Path::name).into_iter().collect();
+        assert_eq!(names.len(), Path::ALL.len());
+    }
+}

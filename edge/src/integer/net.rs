@@ -1,0 +1,309 @@
+//! A quantized encoder: from the bytes of a picture to its embeddings, one step after the other, in buffers that are kept.
+
+use super::conv::{Activation, ConvSpec, Layer};
+use super::kernel::Path;
+use super::tensor::Map;
+use salad_shared::preprocess::luma;
+
+/// An encoder as a model gives it: steps refer to maps by their number. Map 0 is the picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetSpec {
+    /// Rows and columns of the picture, which has three channels, or one (luma).
+    pub size: [usize; 2],
+    /// 3 or 1.
+    pub channels: usize,
+    /// What one step of the quantized picture is worth; the picture is -1..=1.
+    pub scale: f32,
+    /// First to last.
+    pub steps: Vec<StepSpec>,
+    /// The last map.
+    pub result: usize,
+    /// What one step of it is worth.
+    pub result_scale: f32,
+    /// What becomes of it.
+    pub readout: Readout,
+    /// Embeddings shorter than this are divided by it.
+    pub min_norm: f32,
+}
+
+/// What becomes of the last map, in floats, before embeddings are scaled to unit length.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Readout {
+    /// One embedding of all its values, channel by channel.
+    Flat,
+    /// One embedding for each place.
+    Places,
+    /// One embedding: a linear map of the channels' means.
+    Pooled {
+        /// \[out, inputs\].
+        weight: Vec<f32>,
+        /// Channels of the map.
+        inputs: usize,
+        /// \[out\].
+        bias: Vec<f32>,
+    },
+}
+
+/// One step; its result is the map of its number plus one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepSpec {
+    /// A convolution of a map.
+    Conv(usize, ConvSpec),
+    /// The maximum over windows of a map.
+    MaxPool(usize, PoolSpec),
+    /// The sum of two maps.
+    Add([usize; 2], AddSpec),
+}
+
+/// Max pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Side of the window.
+    pub size: usize,
+    /// In both directions.
+    pub stride: usize,
+    /// On all sides, of values lower than all.
+    pub padding: usize,
+}
+
+/// max(a scale_a + b scale_b, 0) in steps of `scale`, rounded half to even.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AddSpec {
+    /// What a step of each is worth.
+    pub scales: [f32; 2],
+    /// What a step of the sum is worth.
+    pub scale: f32,
+}
+
+/// A map may take so many bytes.
+const MAX_MAP: usize = 1 << 28;
+
+/// An encoder made ready for one path.
+#[derive(Debug, Clone)]
+pub struct Net {
+    path: Path,
+    channels: usize,
+    scale: f32,
+    maps: Vec<Map>,
+    steps: Vec<Step>,
+    result: usize,
+    result_scale: f32,
+    readout: Readout,
+    min_norm: f32,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Conv(usize, Layer),
+    MaxPool(usize, PoolSpec),
+    Add([usize; 2], AddSpec),
+}
+
+/// What one thread works in.
+#[derive(Debug, Clone)]
+pub struct Buffers {
+    maps: Vec<Vec<u8>>,
+    means: Vec<f32>,
+}
+
+impl Net {
+    /// Makes a model ready; `None` for one whose shapes do not fit.
+    pub fn new(spec: &NetSpec, path: Path) -> Option<Net> {
+        let [height, width] = spec.size;
+        let mut maps = vec![Map { height, width, channels: spec.channels, border: 0 }];
+        for step in &spec.steps {
+            let map = match step {
+                StepSpec::Conv(input, conv) => Layer::output(conv, maps.get(*input)?)?,
+                StepSpec::MaxPool(input, pool) => pool.output(maps.get(*input)?)?,
+                StepSpec::Add([a, b], _) if maps.get(*a)? == maps.get(*b)? => *maps.get(*a)?,
+                StepSpec::Add(..) => return None,
+            };
+            maps.push(map);
+        }
+        for step in &spec.steps {
+            if let StepSpec::Conv(input, conv) = step {
+                let map = maps.get_mut(*input)?;
+                (map.channels == conv.shape[1]).then_some(())?;
+                map.border = map.border.max(conv.padding);
+            }
+        }
+        maps.iter().all(|map| map.pixels() > 0 && map.len().is_some_and(|len| len <= MAX_MAP)).then_some(())?;
+        let made = |(number, step): (usize, &StepSpec)| {
+            Some(match step {
+                StepSpec::Conv(input, conv) => {
+                    Step::Conv(*input, Layer::new(conv, *maps.get(*input)?, *maps.get(number + 1)?, path))
+                }
+                StepSpec::MaxPool(input, pool) => Step::MaxPool(*input, *pool),
+                StepSpec::Add(inputs, add) => Step::Add(*inputs, *add),
+            })
+        };
+        let steps = spec.steps.iter().enumerate().map(made).collect::<Option<_>>()?;
+        let last = maps.get(spec.result)?;
+        if let Readout::Pooled { weight, inputs, bias } = &spec.readout {
+            (*inputs == last.channels && Some(weight.len()) == inputs.checked_mul(bias.len())).then_some(())?;
+        }
+        let spec = spec.clone();
+        Some(Net {
+            path,
+            channels: spec.channels,
+            scale: spec.scale,
+            maps,
+            steps,
+            result: spec.result,
+            result_scale: spec.result_scale,
+            readout: spec.readout,
+            min_norm: spec.min_norm,
+        })
+    }
+
+    /// Embeddings of a picture, and their length.
+    pub fn shape(&self) -> [usize; 2] {
+        let last = &self.maps[self.result];
+        match &self.readout {
+            Readout::Flat => [1, last.pixels() * last.channels],
+            Readout::Places => [last.pixels(), last.channels],
+            Readout::Pooled { bias, .. } => [1, bias.len()],
+        }
+    }
+
+    /// The instructions it was made for.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Buffers for one thread, borders filled with zeros as they are stored.
+    pub fn buffers(&self) -> Buffers {
+        let maps = self.maps.iter().map(|map| vec![self.path.flip(); map.len().unwrap_or(0)]).collect();
+        Buffers { maps, means: Vec::new() }
+    }
+
+    /// Encodes a picture, RGB8 \[height, width, 3\]: `embeddings` \[P, d\] is filled, row by row.
+    pub fn run(&self, rgb: &[u8], buffers: &mut Buffers, embeddings: &mut Vec<f32>) {
+        self.take_in(rgb, &mut buffers.maps[0]);
+        for (number, step) in self.steps.iter().enumerate() {
+            let (before, after) = buffers.maps.split_at_mut(number + 1);
+            let output = &mut after[0];
+            match step {
+                Step::Conv(input, layer) => self.path.run(layer, &before[*input], output),
+                Step::MaxPool(input, pool) => {
+                    pool.run([&self.maps[*input], &self.maps[number + 1]], &before[*input], self.path.flip(), output);
+                }
+                Step::Add([a, b], add) => {
+                    let maps = [&self.maps[*a], &self.maps[*b], &self.maps[number + 1]];
+                    add.run(maps, [&before[*a], &before[*b]], self.path.flip(), output);
+                }
+            }
+        }
+        self.read_out(&buffers.maps[self.result], &mut buffers.means, embeddings);
+    }
+
+    fn take_in(&self, rgb: &[u8], out: &mut [u8]) {
+        let map = &self.maps[0];
+        let quantize = |v: f32| (((v / 127.5 - 1.0) / self.scale).round_ties_even() as i8) as u8 ^ self.path.flip();
+        let table: [u8; 256] = std::array::from_fn(|v| quantize(v as f32));
+        for (row, rgb) in rgb.chunks_exact(3 * map.width).enumerate().take(map.height) {
+            let out = &mut out[map.at(row, 0)..][..map.width * map.channels];
+            if self.channels == 3 {
+                out.iter_mut().zip(rgb).for_each(|(q, &v)| *q = table[usize::from(v)]);
+            } else {
+                let grey = |p: &[u8]| luma(f32::from(p[0]), f32::from(p[1]), f32::from(p[2]));
+                out.iter_mut().zip(rgb.chunks_exact(3)).for_each(|(q, pixel)| *q = quantize(grey(pixel)));
+            }
+        }
+    }
+
+    fn read_out(&self, map_bytes: &[u8], means: &mut Vec<f32>, embeddings: &mut Vec<f32>) {
+        let map = &self.maps[self.result];
+        let value = |byte: u8| f32::from((byte ^ self.path.flip()) as i8) * self.result_scale;
+        let pixels = (0..map.height).flat_map(|row| (0..map.width).map(move |column| map.at(row, column)));
+        embeddings.clear();
+        match &self.readout {
+            Readout::Places => {
+                pixels.for_each(|at| embeddings.extend(map_bytes[at..][..map.channels].iter().map(|&b| value(b))))
+            }
+            Readout::Flat => {
+                for channel in 0..map.channels {
+                    embeddings.extend(pixels.clone().map(|at| value(map_bytes[at + channel])));
+                }
+            }
+            Readout::Pooled { weight, inputs, bias } => {
+                means.clear();
+                let mean = |channel| {
+                    pixels.clone().map(|at| value(map_bytes[at + channel])).sum::<f32>() / map.pixels() as f32
+                };
+                means.extend((0..map.channels).map(mean));
+                let rows = weight.chunks_exact(*inputs).zip(bias);
+                embeddings.extend(rows.map(|(row, b)| row.iter().zip(&*means).map(|(w, m)| w * m).sum::<f32>() + b));
+            }
+        }
+        let [_, dim] = self.shape();
+        for z in embeddings.chunks_exact_mut(dim) {
+            let length = z.iter().map(|v| v * v).sum::<f32>().sqrt().max(self.min_norm);
+            z.iter_mut().for_each(|v| *v /= length);
+        }
+    }
+}
+
+impl PoolSpec {
+    fn output(&self, input: &Map) -> Option<Map> {
+        // A window all in the padding would have no value.
+        (self.padding < self.size).then_some(())?;
+        let side = |pixels: usize| Some((pixels + 2 * self.padding).checked_sub(self.size)? / self.stride + 1);
+        Some(Map { height: side(input.height)?, width: side(input.width)?, channels: input.channels, border: 0 })
+    }
+
+    fn run(&self, [from, to]: [&Map; 2], input: &[u8], flip: u8, output: &mut [u8]) {
+        // As unsigned bytes with the top bit flipped, int8 keep their order.
+        let order = flip ^ 0x80;
+        for row in 0..to.height {
+            for column in 0..to.width {
+                let out = &mut output[to.at(row, column)..][..to.channels];
+                out.fill(order);
+                let window = |at: usize, pixels: usize| {
+                    let first = (at * self.stride).saturating_sub(self.padding);
+                    first..(at * self.stride + self.size - self.padding).min(pixels)
+                };
+                for r in window(row, from.height) {
+                    for c in window(column, from.width) {
+                        let bytes = &input[from.at(r, c)..][..to.channels];
+                        out.iter_mut().zip(bytes).for_each(|(o, &v)| *o = (*o ^ order).max(v ^ order) ^ order);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AddSpec {
+    fn run(&self, [map_a, map_b, to]: [&Map; 3], [a, b]: [&[u8]; 2], flip: u8, output: &mut [u8]) {
+        let float = |byte: u8, scale: f32| f32::from((byte ^ flip) as i8) * scale;
+        for row in 0..to.height {
+            let len = to.width * to.channels;
+            let (a, b) = (&a[map_a.at(row, 0)..][..len], &b[map_b.at(row, 0)..][..len]);
+            let out = &mut output[to.at(row, 0)..][..len];
+            for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                let sum = (float(a, self.scales[0]) + float(b, self.scales[1])).max(0.0) / self.scale;
+                *o = (sum.round_ties_even().min(127.0) as i8) as u8 ^ flip;
+            }
+        }
+    }
+}
+
+impl ConvSpec {
+    /// Whether a step is plain arithmetic on what the numbers say: finite multipliers, weights that 16 bits take in pairs.
+    pub fn is_sound(&self) -> bool {
+        let slope = if let Activation::LeakyRelu(slope) = self.activation { slope } else { 0.0 };
+        let [out, channels, rows, columns] = self.shape;
+        let terms = channels.checked_mul(rows).and_then(|n| n.checked_mul(columns));
+        // Products of 128 x 127 and a bias, half of 32 bits each.
+        terms.is_some_and(|terms| {
+            (1..=(1 << 30) / (128 * 127)).contains(&terms) && terms.checked_mul(out) == Some(self.weight.len())
+        }) && self.bias.len() == out
+            && self.multiplier.len() == out
+            && self.bias.iter().all(|b| b.unsigned_abs() <= 1 << 30)
+            && self.weight.iter().all(|&w| w != i8::MIN)
+            && self.multiplier.iter().all(|m| m.is_finite())
+            && self.stride > 0
+            && (0.0..=1.0).contains(&slope)
+    }
+}

@@ -1,0 +1,305 @@
+//! Reads a quantized encoder from its ONNX graph.
+//!
+//! What is known: QuantizeLinear of the picture; QLinearConv with all zero points 0; Relu on int8; LeakyRelu between
+//! DequantizeLinear and QuantizeLinear of one scale; MaxPool on int8; DequantizeLinear of two maps, Add, Relu, QuantizeLinear.
+//! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
+//! Div to unit length. A graph with anything else in it is left to tract.
+
+use super::conv::{Activation, ConvSpec};
+use super::net::{AddSpec, NetSpec, PoolSpec, Readout, StepSpec};
+use std::collections::HashMap;
+use tract_onnx::pb;
+
+/// The encoder in a graph; `None` where there is anything in it that is not known here.
+pub fn read(model: &pb::ModelProto) -> Option<NetSpec> {
+    let graph = model.graph.as_ref()?;
+    let mut reader = Reader::new(graph)?;
+    let mut nodes = graph.node.iter();
+    let first = loop {
+        let node = nodes.next()?;
+        if !reader.take(node)? {
+            break node;
+        }
+    };
+    let rest: Vec<&pb::NodeProto> = std::iter::once(first).chain(nodes).collect();
+    reader.finish(&rest, graph.output.first()?)
+}
+
+/// What a name stands for: maps by their number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Value {
+    /// The picture.
+    Picture,
+    /// Integers, and what one step is worth.
+    Int(usize, f32),
+    /// The same in floats.
+    Float(usize, f32),
+    /// A leaky ReLU of that, with its slope.
+    Leaky(usize, f32, f32),
+    /// The sum of two maps, and whether a ReLU follows.
+    Sum([usize; 2], [f32; 2], bool),
+}
+
+struct Reader<'a> {
+    constants: HashMap<&'a str, &'a pb::TensorProto>,
+    /// How often each name is read.
+    readers: HashMap<&'a str, usize>,
+    values: HashMap<String, Value>,
+    spec: NetSpec,
+}
+
+impl<'a> Reader<'a> {
+    fn new(graph: &'a pb::GraphProto) -> Option<Reader<'a>> {
+        let constants: HashMap<_, _> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
+        let mut readers = HashMap::new();
+        let names = graph.node.iter().flat_map(|n| &n.input).chain(graph.output.iter().map(|o| &o.name));
+        names.for_each(|name| *readers.entry(name.as_str()).or_default() += 1);
+        let input = graph.input.iter().find(|i| !constants.contains_key(i.name.as_str()))?;
+        let Some(pb::type_proto::Value::TensorType(t)) = input.r#type.as_ref()?.value.as_ref() else { return None };
+        let dims: Vec<i64> = t
+            .shape
+            .as_ref()?
+            .dim
+            .iter()
+            .filter_map(|d| match d.value {
+                Some(pb::tensor_shape_proto::dimension::Value::DimValue(v)) => Some(v),
+                _ => None,
+            })
+            .collect();
+        let &[1, channels, height, width] = dims.as_slice() else { return None };
+        let side = |v: i64| usize::try_from(v).ok().filter(|v| (1..=4096).contains(v));
+        let channels = side(channels).filter(|&c| c == 1 || c == 3)?;
+        let size = [side(height)?, side(width)?];
+        let readout = Readout::Flat;
+        let (steps, min_norm) = (Vec::new(), 0.0);
+        let spec = NetSpec { size, channels, scale: 0.0, steps, result: 0, result_scale: 0.0, readout, min_norm };
+        let values = HashMap::from([(input.name.clone(), Value::Picture)]);
+        Some(Reader { constants, readers, values, spec })
+    }
+
+    /// Reads a node; `Some(false)` for one that begins the rest of the graph, `None` for a graph that is not for us.
+    fn take(&mut self, node: &pb::NodeProto) -> Option<bool> {
+        let [output] = node.output.as_slice() else { return None };
+        let first = self.value(node, 0)?;
+        let value = match (node.op_type.as_str(), first) {
+            ("QuantizeLinear", Value::Picture) => {
+                self.zero(node, 2)?;
+                self.spec.scale = self.scale(node, 1)?;
+                Value::Int(0, self.spec.scale)
+            }
+            ("QLinearConv", Value::Int(map, scale)) => self.convolution(node, map, scale)?,
+            ("MaxPool", Value::Int(map, scale)) => {
+                self.spec.steps.push(StepSpec::MaxPool(map, pool(node)?));
+                Value::Int(self.spec.steps.len(), scale)
+            }
+            ("Relu", Value::Int(map, scale)) => {
+                self.activate(node, map, Activation::Relu)?;
+                Value::Int(map, scale)
+            }
+            ("DequantizeLinear", Value::Int(map, scale)) => {
+                self.zero(node, 2)?;
+                (self.scale(node, 1)? == scale).then_some(Value::Float(map, scale))?
+            }
+            ("LeakyRelu", Value::Float(map, scale)) => Value::Leaky(map, scale, slope(node)),
+            ("QuantizeLinear", Value::Leaky(map, scale, slope)) => {
+                self.zero(node, 2)?;
+                (self.scale(node, 1)? == scale && leaks_alike(scale, slope)).then_some(())?;
+                self.activate(node, map, Activation::LeakyRelu(slope))?;
+                Value::Int(map, scale)
+            }
+            ("Add", Value::Float(a, scale_a)) => {
+                let Value::Float(b, scale_b) = self.value(node, 1)? else { return None };
+                Value::Sum([a, b], [scale_a, scale_b], false)
+            }
+            ("Relu", Value::Sum(maps, scales, false)) => Value::Sum(maps, scales, true),
+            ("QuantizeLinear", Value::Sum(maps, scales, true)) => {
+                self.zero(node, 2)?;
+                let scale = self.scale(node, 1)?;
+                self.spec.steps.push(StepSpec::Add(maps, AddSpec { scales, scale }));
+                Value::Int(self.spec.steps.len(), scale)
+            }
+            (_, Value::Float(..)) => return Some(false),
+            _ => return None,
+        };
+        self.values.insert(output.clone(), value);
+        Some(true)
+    }
+
+    /// Reads what follows the last map.
+    fn finish(mut self, nodes: &[&pb::NodeProto], output: &pb::ValueInfoProto) -> Option<NetSpec> {
+        let Value::Float(map, scale) = self.value(nodes.first()?, 0)? else { return None };
+        let operations: Vec<&str> = nodes.iter().map(|node| node.op_type.as_str()).collect();
+        let (head, tail) = operations.split_at(operations.len().checked_sub(4)?);
+        (tail == ["Flatten", "ReduceL2", "Max", "Div"]).then_some(())?;
+        let (&flatten, length, at_least, unit) = match nodes {
+            [.., flatten, length, at_least, unit] => (flatten, length, at_least, unit),
+            _ => return None,
+        };
+        // All but the last two is a chain.
+        let chained = |pair: &[&pb::NodeProto]| pair[1].input.first() == pair[0].output.first();
+        let is_chain = nodes[..nodes.len() - 1].windows(2).all(chained)
+            && unit.input.as_slice() == [flatten.output.first()?.as_str(), at_least.output.first()?.as_str()]
+            && unit.output.as_slice() == [output.name.as_str()]
+            && Attributes(length).ints("axes") == Some(&[1])
+            && Attributes(length).int("keepdims", 1) == 1;
+        is_chain.then_some(())?;
+        let axis = Attributes(flatten).int("axis", 1);
+        self.spec.readout = match (head, nodes) {
+            ([], _) if axis == 1 => Readout::Flat,
+            (["Transpose"], [places, ..]) if axis == 3 && Attributes(places).ints("perm") == Some(&[0, 2, 3, 1]) => {
+                Readout::Places
+            }
+            (["GlobalAveragePool", "Conv"], [_, linear, ..]) if axis == 1 => {
+                let weight = self.constant(linear, 1)?;
+                let [out, inputs, 1, 1] = *dims(weight)?.as_slice() else { return None };
+                let bias = floats(self.constant(linear, 2)?)?;
+                let attributes = Attributes(linear);
+                let is_plain =
+                    bias.len() == out && attributes.all("pads", 0) == Some(0) && attributes.int("group", 1) == 1;
+                is_plain.then_some(Readout::Pooled { weight: floats(weight)?, inputs, bias })?
+            }
+            _ => return None,
+        };
+        self.spec.min_norm = self.scale(at_least, 1)?;
+        (self.spec.result, self.spec.result_scale) = (map, scale);
+        Some(self.spec)
+    }
+
+    fn convolution(&mut self, node: &pb::NodeProto, map: usize, scale: f32) -> Option<Value> {
+        (self.scale(node, 1)? == scale).then_some(())?;
+        [2, 5, 7].into_iter().try_for_each(|i| self.zero(node, i))?;
+        let (weight, output_scale) = (self.constant(node, 3)?, self.scale(node, 6)?);
+        let shape: [usize; 4] = dims(weight)?.try_into().ok()?;
+        let weight_scales = floats(self.constant(node, 4)?)?;
+        let [out, _, rows, columns] = shape;
+        let scales = |o: usize| if weight_scales.len() == 1 { weight_scales.first() } else { weight_scales.get(o) };
+        let multiplier =
+            (0..out.min(1 << 16)).map(|o| Some(scale * scales(o)? / output_scale)).collect::<Option<_>>()?;
+        let attributes = Attributes(node);
+        let known = attributes.all("dilations", 1) == Some(1)
+            && attributes.int("group", 1) == 1
+            && attributes.ints("kernel_shape").is_none_or(|k| k == [rows as i64, columns as i64]);
+        known.then_some(())?;
+        let conv = ConvSpec {
+            weight: int8s(weight)?,
+            shape,
+            bias: if node.input.len() > 8 { int32s(self.constant(node, 8)?)? } else { vec![0; out] },
+            multiplier,
+            stride: attributes.all("strides", 1)?,
+            padding: attributes.all("pads", 0)?,
+            activation: Activation::Identity,
+        };
+        conv.is_sound().then_some(())?;
+        self.spec.steps.push(StepSpec::Conv(map, conv));
+        Some(Value::Int(self.spec.steps.len(), output_scale))
+    }
+
+    /// Sets what follows the convolution that made a map, when nothing reads what was before it.
+    fn activate(&mut self, node: &pb::NodeProto, map: usize, activation: Activation) -> Option<()> {
+        (self.readers.get(node.input.first()?.as_str()) == Some(&1)).then_some(())?;
+        let made = self
+            .values
+            .values()
+            .filter(|v| matches!(v, Value::Int(m, _) | Value::Float(m, _) | Value::Leaky(m, ..) if *m == map));
+        // Its int8, and with a leaky ReLU its floats and their activation: each read once.
+        let names: Vec<&String> =
+            self.values.iter().filter(|(_, v)| made.clone().any(|m| m == *v)).map(|(n, _)| n).collect();
+        names.iter().all(|n| self.readers.get(n.as_str()) == Some(&1)).then_some(())?;
+        match self.spec.steps.get_mut(map.checked_sub(1)?)? {
+            StepSpec::Conv(_, conv) if conv.activation == Activation::Identity => conv.activation = activation,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn value(&self, node: &pb::NodeProto, place: usize) -> Option<Value> {
+        self.values.get(node.input.get(place)?).copied()
+    }
+
+    fn constant(&self, node: &pb::NodeProto, place: usize) -> Option<&'a pb::TensorProto> {
+        self.constants.get(node.input.get(place)?.as_str()).copied()
+    }
+
+    /// A scale for a whole tensor.
+    fn scale(&self, node: &pb::NodeProto, place: usize) -> Option<f32> {
+        let values = floats(self.constant(node, place)?)?;
+        let &[scale] = values.as_slice() else { return None };
+        (scale.is_finite() && scale > 0.0).then_some(scale)
+    }
+
+    /// Checks that a zero point is int8 and 0.
+    fn zero(&self, node: &pb::NodeProto, place: usize) -> Option<()> {
+        int8s(self.constant(node, place)?)?.iter().all(|&z| z == 0).then_some(())
+    }
+}
+
+/// Whether the float arithmetic of the three nodes is what [`Activation::LeakyRelu`] does, for each int8.
+fn leaks_alike(scale: f32, slope: f32) -> bool {
+    (0.0..=1.0).contains(&slope)
+        && (-128..128).all(|q: i32| {
+            let x = q as f32 * scale;
+            let there = ((if x < 0.0 { x * slope } else { x }) / scale).round_ties_even().clamp(-128.0, 127.0);
+            let (whole, leaked) = (q as f32, q as f32 * slope);
+            there == whole.max(leaked).round_ties_even()
+        })
+}
+
+fn slope(node: &pb::NodeProto) -> f32 {
+    node.attribute.iter().find(|a| a.name == "alpha").map_or(0.01, |a| a.f)
+}
+
+fn pool(node: &pb::NodeProto) -> Option<PoolSpec> {
+    let attributes = Attributes(node);
+    let (size, stride) = (attributes.all("kernel_shape", 0)?, attributes.all("strides", 1)?);
+    let padding = attributes.all("pads", 0)?;
+    let known = attributes.all("dilations", 1) == Some(1)
+        && attributes.int("ceil_mode", 0) == 0
+        && attributes.int("storage_order", 0) == 0
+        && (1..=64).contains(&size)
+        && stride > 0
+        && padding < size;
+    known.then_some(PoolSpec { size, stride, padding })
+}
+
+struct Attributes<'a>(&'a pb::NodeProto);
+
+impl Attributes<'_> {
+    fn ints(&self, name: &str) -> Option<&[i64]> {
+        self.0.attribute.iter().find(|a| a.name == name).map(|a| a.ints.as_slice())
+    }
+
+    fn int(&self, name: &str, otherwise: i64) -> i64 {
+        self.0.attribute.iter().find(|a| a.name == name).map_or(otherwise, |a| a.i)
+    }
+
+    /// The one number that all of a list are; `otherwise` where there is no list.
+    fn all(&self, name: &str, otherwise: usize) -> Option<usize> {
+        let Some(values) = self.ints(name) else { return Some(otherwise) };
+        let first = *values.first()?;
+        values.iter().all(|&v| v == first).then(|| usize::try_from(first).ok().filter(|&v| v <= 64))?
+    }
+}
+
+fn dims(tensor: &pb::TensorProto) -> Option<Vec<usize>> {
+    tensor.dims.iter().map(|&d| usize::try_from(d).ok().filter(|d| (1..=1 << 24).contains(d))).collect()
+}
+
+/// Bytes of a tensor of one type that has as many of them as its shape says.
+fn raw(tensor: &pb::TensorProto, kind: pb::tensor_proto::DataType, size: usize) -> Option<&[u8]> {
+    let len = dims(tensor)?.into_iter().try_fold(size, usize::checked_mul)?;
+    (tensor.data_type == kind as i32 && tensor.raw_data.len() == len).then_some(tensor.raw_data.as_slice())
+}
+
+fn floats(tensor: &pb::TensorProto) -> Option<Vec<f32>> {
+    let bytes = raw(tensor, pb::tensor_proto::DataType::Float, 4)?;
+    Some(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+fn int32s(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
+    let bytes = raw(tensor, pb::tensor_proto::DataType::Int32, 4)?;
+    Some(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+}
+
+fn int8s(tensor: &pb::TensorProto) -> Option<Vec<i8>> {
+    Some(raw(tensor, pb::tensor_proto::DataType::Int8, 1)?.iter().map(|&b| b as i8).collect())
+}

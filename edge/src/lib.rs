@@ -15,6 +15,7 @@ pub mod motion;
 pub mod picking;
 pub mod pipeline;
 pub mod regions;
+pub mod scorer;
 pub mod service;
 pub mod sinks;
 pub mod source;

@@ -1,7 +1,7 @@
 //! A bundle made ready to score in one numeric form, and the choice of that form.
 
 use crate::encoder::{EncoderError, EncoderPlan};
-use crate::pipeline::Scorer;
+use crate::scorer::Scorer;
 use salad_shared::bank::Bank;
 use salad_shared::bundle::{Bundle, BundleError};
 use salad_shared::manifest::{Form, Manifest};
@@ -78,6 +78,11 @@ impl Model {
             FormChoice::Int8 => Model::in_form(bundle, Form::Int8),
             FormChoice::Auto => faster(Model::in_form(bundle, Form::F32)?, Model::in_form(bundle, Form::Int8)?),
         }
+    }
+
+    /// What runs the encoder: the name of a kernel for int8, or `tract`.
+    pub fn engine(&self) -> &'static str {
+        self.plan.engine()
     }
 
     /// A scorer of one's own, for one thread.

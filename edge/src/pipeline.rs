@@ -2,23 +2,21 @@
 
 use crate::clock::Moment;
 use crate::decision::{Change, Decision};
-use crate::encoder::{Encoder, EncoderError};
+use crate::encoder::EncoderError;
 use crate::event::{CameraEvent, EndReason, Event, EventKind, Message, Nearest, Trouble, nearest, new_id};
 use crate::lens::{Lens, Look};
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
+use crate::scorer::Scorer;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
-use salad_shared::bank::Bank;
 use salad_shared::manifest::Form;
-use salad_shared::patch::{HeatMap, HeatScale, PatchGrid, score_image};
-use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
-use salad_shared::score::ScoreSpec;
+use salad_shared::patch::{HeatMap, HeatScale};
+use salad_shared::preprocess::Frame;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -80,7 +78,6 @@ pub struct Pipeline<'s, 'o> {
     form: Form,
     heat_scale: Option<HeatScale>,
     gates: Gates,
-    last_scored: Option<Scored>,
     decision: Decision,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
@@ -108,7 +105,6 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             form: model.form,
             heat_scale: model.heat_scale,
             gates,
-            last_scored: None,
             decision,
             sinks,
             frame_lines,
@@ -173,33 +169,24 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             frame = regions.apply(frame);
         }
         let moved = self.gates.motion.as_mut().is_none_or(|motion| motion.wants(&frame, at.elapsed));
-        let scored = match self.last_scored.clone().filter(|_| !moved) {
-            Some(last) => {
-                self.summary.still += 1;
-                last
-            }
-            None => match self.scorer.score(&frame) {
-                Ok(scored) => scored,
-                Err(error) => {
-                    self.failing_since.get_or_insert_with(Instant::now);
-                    self.skip(&name, &error.to_string());
-                    return Ok(());
-                }
-            },
-        };
-        self.failing_since = None;
-        if self.gates.motion.is_some() {
-            self.last_scored = Some(scored.clone());
+        if !moved && self.summary.frames > 0 {
+            self.summary.still += 1;
+        } else if let Err(error) = self.scorer.score(&frame) {
+            self.failing_since.get_or_insert_with(Instant::now);
+            self.skip(&name, &error.to_string());
+            return Ok(());
         }
-        let step = self.decision.step(scored.score, at.elapsed);
+        self.failing_since = None;
+        let scored = self.scorer.last();
+        let score = scored.score;
+        let step = self.decision.step(score, at.elapsed);
         self.summary.frames += 1;
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
 
-        let line =
-            FrameLine { time: at.wall, frame: name.clone(), score: scored.score, anomalous: step.over, event: None };
+        let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
-            let Scored { score, nearest, heat } = scored;
+            let (nearest, heat) = (nearest(&scored.neighbours), scored.heat.clone());
             self.peak = Some(Peak { frame, name, at, score, nearest, heat, snapshot: None });
         }
         match step.change {
@@ -307,47 +294,6 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     }
 }
 
-/// Gives frames their scores; buffers are kept between frames.
-pub struct Scorer {
-    preprocessor: Preprocessor,
-    encoder: Encoder,
-    bank: Arc<dyn Bank>,
-    spec: ScoreSpec,
-    patches: Option<PatchGrid>,
-    embeddings: Vec<f32>,
-}
-
-impl Scorer {
-    /// `encoder` and `bank` are of one form.
-    pub fn new(
-        input: InputSpec,
-        encoder: Encoder,
-        bank: Arc<dyn Bank>,
-        spec: ScoreSpec,
-        patches: Option<PatchGrid>,
-    ) -> Scorer {
-        Scorer { preprocessor: Preprocessor::new(input), encoder, bank, spec, patches, embeddings: Vec::new() }
-    }
-
-    /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.
-    pub fn score(&mut self, frame: &Frame) -> Result<Scored, EncoderError> {
-        self.encoder.encode(self.preprocessor.resized(frame), &mut self.embeddings)?;
-        let image = score_image(&self.spec, self.patches.as_ref(), self.bank.as_ref(), &self.embeddings);
-        Ok(Scored { score: image.score, nearest: nearest(&image.neighbours), heat: image.heat })
-    }
-}
-
-/// A frame's score.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
-    /// In the units and range of the bundle's score; higher is more anomalous.
-    pub score: f32,
-    /// The nearest prototypes, most similar first.
-    pub nearest: Vec<Nearest>,
-    /// Where the frame is how far from normal; a model of whole images has none.
-    pub heat: Option<HeatMap>,
-}
-
 struct OpenEvent {
     id: String,
     started: Moment,
@@ -388,11 +334,13 @@ mod tests {
     use crate::config::SnapshotSettings;
     use crate::decision::DecisionParams;
     use crate::model::FormChoice;
+    use crate::scorer::tests::broken_scorer;
     use crate::sinks::snapshot::Snapshots;
     use crate::source::replay::{Replay, ReplaySpec};
     use crate::store::EventLog;
     use crate::support::{bundle, write_frames};
     use std::path::Path;
+    use std::sync::Arc;
 
     /// 2 of 3 at one frame a second.
     fn decision(threshold: f32) -> Decision {
@@ -548,8 +496,7 @@ mod tests {
             let mut sinks = Sinks::new(None, None);
             let mut pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, None).unwrap();
             if broken {
-                let input = InputSpec { width: 5, ..model.manifest.input.clone() };
-                pipeline.scorer.preprocessor = Preprocessor::new(input);
+                pipeline.scorer = broken_scorer(&model);
             }
             pipeline.failing_since = Instant::now().checked_sub(failing_for);
             let mut source = Failing { frames: vec![crate::support::anomalous_frame(); 3], taken: 0, stop: None };

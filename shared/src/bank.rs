@@ -2,8 +2,11 @@
 //!
 //! This is the result of condensing the trainer's memory bank; how it is condensed is the trainer's business.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use crate::dot;
+use ndarray::linalg::general_mat_vec_mul;
+use ndarray::{Array1, Array2, ArrayView1, ArrayViewMut1, Axis};
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// A prototype and how similar it is to the query.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,35 +28,121 @@ pub trait Bank: Send + Sync {
     /// Cosine similarity of every row to `z`, a unit vector of length [`dim`](Bank::dim), into `out` (\[P\]).
     fn similarities(&self, z: &[f32], out: &mut Vec<f32>);
 
+    /// Finds for each of `queries`, \[n, d\] unit vectors row by row, the `k` most similar rows (all, where the bank has fewer),
+    /// most similar first, ties by row number: into `search`.
+    fn search(&self, queries: &[f32], k: usize, search: &mut Search);
+
     /// Whether there are no prototypes; a bank that was read from a bundle has some.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The `k` most similar rows (all, where the bank has fewer), most similar first, ties by row number.
+    /// What [`search`](Bank::search) finds for one query.
     fn nearest(&self, z: &[f32], k: usize) -> Vec<Neighbour> {
-        let mut similarities = Vec::with_capacity(self.len());
-        self.similarities(z, &mut similarities);
-        top_k(&similarities, k)
+        let mut search = Search::default();
+        self.search(z, k, &mut search);
+        search.found(0).to_vec()
+    }
+}
+
+/// What a search found, and what it worked in: kept from one to the next, it takes no memory anew.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// One for each query of the largest search so far.
+    best: Vec<Best>,
+    similarities: Vec<f32>,
+    queries: Vec<i16>,
+    scales: Vec<QueryScale>,
+    dots: Vec<i32>,
+}
+
+impl Search {
+    /// The neighbours of a query, by its number, most similar first.
+    pub fn found(&self, query: usize) -> &[Neighbour] {
+        self.best.get(query).map_or(&[], |best| &best.found)
+    }
+
+    /// Makes ready for so many queries of so many neighbours.
+    fn start(&mut self, queries: usize, k: usize) {
+        if self.best.len() < queries {
+            self.best.resize_with(queries, Best::default);
+        }
+        for best in &mut self.best[..queries] {
+            best.k = k;
+            best.heap.clear();
+            best.worst = if k == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        }
+    }
+
+    /// Puts in order what the first queries have found.
+    fn finish(&mut self, queries: usize) {
+        self.best[..queries].iter_mut().for_each(Best::finish);
+    }
+}
+
+/// The best few of what was seen.
+#[derive(Debug, Default)]
+struct Best {
+    k: usize,
+    heap: BinaryHeap<Ranked>,
+    /// What has to be exceeded, once there are enough.
+    worst: f32,
+    found: Vec<Neighbour>,
+}
+
+impl Best {
+    /// Takes in the similarities of rows from `first` on. Of equals the first seen stays.
+    fn take(&mut self, first: usize, similarities: &[f32]) {
+        for (i, &similarity) in similarities.iter().enumerate() {
+            // Not a number is no less than anything, as in the order of the heap.
+            if similarity <= self.worst && self.heap.len() == self.k {
+                continue;
+            }
+            if self.heap.len() == self.k && self.heap.pop().is_none() {
+                continue;
+            }
+            self.heap.push(Ranked(Neighbour { index: first + i, similarity }));
+            if self.heap.len() == self.k {
+                self.worst = self.heap.peek().map_or(f32::INFINITY, |ranked| ranked.0.similarity);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let sorted = std::mem::take(&mut self.heap).into_sorted_vec();
+        self.found.clear();
+        self.found.extend(sorted.iter().map(|ranked| ranked.0));
+        // Its memory is used again.
+        self.heap = BinaryHeap::from(sorted);
+        self.heap.clear();
+    }
+}
+
+/// The greatest is the least similar, and of equals the one with the higher row number.
+#[derive(Debug, PartialEq)]
+struct Ranked(Neighbour);
+
+impl Eq for Ranked {}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> Ordering {
+        other.0.similarity.total_cmp(&self.0.similarity).then(self.0.index.cmp(&other.0.index))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 /// The `k` largest of `similarities`, largest first, ties by position.
 pub fn top_k(similarities: &[f32], k: usize) -> Vec<Neighbour> {
-    let mut rows: Vec<Neighbour> =
-        similarities.iter().enumerate().map(|(index, &similarity)| Neighbour { index, similarity }).collect();
-    let order = |a: &Neighbour, b: &Neighbour| match b.similarity.total_cmp(&a.similarity) {
-        Ordering::Equal => a.index.cmp(&b.index),
-        other => other,
-    };
-    let k = k.min(rows.len());
-    if k > 0 && k < rows.len() {
-        rows.select_nth_unstable_by(k - 1, order);
-        rows.truncate(k);
-    }
-    rows.sort_unstable_by(order);
-    rows.truncate(k);
-    rows
+    let mut search = Search::default();
+    search.start(1, k);
+    search.best[0].take(0, similarities);
+    search.finish(1);
+    search.found(0).to_vec()
 }
 
 /// Prototypes in f32, \[P, d\], unit rows.
@@ -101,8 +190,18 @@ impl Bank for FloatBank {
     }
 
     fn similarities(&self, z: &[f32], out: &mut Vec<f32>) {
-        out.clear();
-        out.extend(self.rows.dot(&ArrayView1::from(z)));
+        out.resize(self.len(), 0.0);
+        general_mat_vec_mul(1.0, &self.rows, &ArrayView1::from(z), 0.0, &mut ArrayViewMut1::from(out.as_mut_slice()));
+    }
+
+    fn search(&self, queries: &[f32], k: usize, search: &mut Search) {
+        let count = queries.len() / self.dim().max(1);
+        search.start(count, k);
+        for (query, z) in queries.chunks_exact(self.dim().max(1)).enumerate() {
+            self.similarities(z, &mut search.similarities);
+            search.best[query].take(0, &search.similarities);
+        }
+        search.finish(count);
     }
 }
 
@@ -155,26 +254,73 @@ impl Bank for Int8Bank {
     }
 
     fn similarities(&self, z: &[f32], out: &mut Vec<f32>) {
-        // The query is quantized with one scale; 16 bits keep its rounding far below the prototypes'.
-        let largest = z.iter().fold(0.0_f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
-        let scale = largest / 32767.0;
-        let query: Vec<i32> = z.iter().map(|v| (v / scale).round() as i32).collect();
-        out.clear();
-        let to_mean: f32 = z.iter().zip(&self.mean).map(|(a, b)| a * b).sum();
-        let parts = self.rows.rows().into_iter().zip(self.scales.iter().zip(&self.inverse_norms));
-        out.extend(parts.map(|(row, (row_scale, inverse_norm))| {
-            let dot: i64 =
-                row.as_slice().unwrap_or_default().chunks(SAFE_TERMS).zip(query.chunks(SAFE_TERMS)).map(dot).sum();
-            (to_mean + dot as f32 * scale * row_scale) * inverse_norm
-        }));
+        let mut search = Search::default();
+        self.quantize_queries(z, &mut search);
+        out.resize(self.len(), 0.0);
+        search.dots.resize(self.len(), 0);
+        if let (Some(rows), Some(&scale)) = (self.rows.as_slice(), search.scales.first()) {
+            dot::rows(rows, &search.queries, &mut search.dots);
+            self.scale_dots(0, scale, &search.dots, out);
+        }
+    }
+
+    fn search(&self, queries: &[f32], k: usize, search: &mut Search) {
+        let dim = self.dim().max(1);
+        let count = queries.len() / dim;
+        search.start(count, k);
+        self.quantize_queries(queries, search);
+        // All queries are held against a part of the bank before the next is read.
+        let part = (PART_BYTES / dim).max(1);
+        search.dots.resize(part, 0);
+        search.similarities.resize(part, 0.0);
+        for (number, rows) in self.rows.as_slice().unwrap_or_default().chunks(part * dim).enumerate() {
+            let (first, many) = (number * part, rows.len() / dim);
+            for query in 0..count {
+                let (dots, similarities) = (&mut search.dots[..many], &mut search.similarities[..many]);
+                dot::rows(rows, &search.queries[query * dim..][..dim], dots);
+                self.scale_dots(first, search.scales[query], dots, similarities);
+                search.best[query].take(first, similarities);
+            }
+        }
+        search.finish(count);
     }
 }
 
-/// Terms of at most 127 x 32767 whose sum 32 bits hold.
-const SAFE_TERMS: usize = 512;
+/// Rows that are held against all queries at once: they and a query fit the smallest caches there are.
+const PART_BYTES: usize = 16 << 10;
 
-fn dot((row, query): (&[i8], &[i32])) -> i64 {
-    i64::from(row.iter().zip(query).map(|(&a, &b)| i32::from(a) * b).sum::<i32>())
+/// What a quantized query's integers are worth.
+#[derive(Debug, Clone, Copy, Default)]
+struct QueryScale {
+    /// One step.
+    step: f32,
+    /// The query's product with the bank's mean.
+    to_mean: f32,
+}
+
+impl Int8Bank {
+    /// Each query gets a scale of its own, and as many of 16 bits as sums of 32 bits allow: its rounding stays far below the
+    /// prototypes'.
+    fn quantize_queries(&self, queries: &[f32], search: &mut Search) {
+        let most = (i32::MAX as usize / (127 * self.dim().max(1))).min(32_767) as f32;
+        search.queries.clear();
+        search.scales.clear();
+        for z in queries.chunks_exact(self.dim().max(1)) {
+            let step = z.iter().fold(0.0_f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE) / most;
+            // Cut off and not rounded up past the most where the division is a hair too high.
+            search.queries.extend(z.iter().map(|v| (v / step).round().clamp(-most, most) as i16));
+            let to_mean = z.iter().zip(&self.mean).map(|(a, b)| a * b).sum();
+            search.scales.push(QueryScale { step, to_mean });
+        }
+    }
+
+    /// Similarities of the rows from `first` on.
+    fn scale_dots(&self, first: usize, query: QueryScale, dots: &[i32], out: &mut [f32]) {
+        let scales = self.scales[first..].iter().zip(&self.inverse_norms[first..]);
+        for ((out, &dot), (row_scale, inverse_norm)) in out.iter_mut().zip(dots).zip(scales) {
+            *out = (query.to_mean + dot as f32 * query.step * row_scale) * inverse_norm;
+        }
+    }
 }
 
 /// The same values with each row in one piece of memory; most arrays are so already and are not copied.

@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod bank;
 pub mod bundle;
+mod dot;
 mod draws;
 mod jpeg;
 pub mod manifest;

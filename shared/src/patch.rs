@@ -1,7 +1,7 @@
 //! Local patterns: an encoder that gives one embedding for each place of the picture, the score that an image gets from
 //! them, and the map that shows where the picture is not normal.
 
-use crate::bank::{Bank, Neighbour};
+use crate::bank::{Bank, Neighbour, Search};
 use crate::preprocess::{Frame, InputSpec};
 use crate::score::ScoreSpec;
 use serde::{Deserialize, Serialize};
@@ -68,14 +68,18 @@ impl PatchGrid {
 
 /// The mean of the `top` highest scores, of all where there are no more; 0 for none.
 pub fn mean_of_highest(scores: &[f32], top: usize) -> f32 {
-    let mut sorted = scores.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    sorted.truncate(top);
-    sorted.iter().sum::<f32>() / sorted.len().max(1) as f32
+    mean_of_sorted(&mut scores.to_vec(), top)
+}
+
+/// The same, when the order of the scores may change.
+fn mean_of_sorted(scores: &mut [f32], top: usize) -> f32 {
+    scores.sort_unstable_by(|a, b| b.total_cmp(a));
+    let highest = &scores[..top.min(scores.len())];
+    highest.iter().sum::<f32>() / highest.len().max(1) as f32
 }
 
 /// What the embeddings of an image come to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImageScore {
     /// The image's score; higher is more anomalous.
     pub score: f32,
@@ -87,22 +91,50 @@ pub struct ImageScore {
 
 /// The score of an image from its embeddings, \[P, d\] row by row: one embedding without `patches`, else one a place.
 pub fn score_image(spec: &ScoreSpec, patches: Option<&PatchGrid>, bank: &dyn Bank, embeddings: &[f32]) -> ImageScore {
-    let Some(grid) = patches else {
-        let (score, neighbours) = spec.score(bank, embeddings);
-        return ImageScore { score, neighbours, heat: None };
-    };
-    let places = embeddings.chunks_exact(bank.dim().max(1)).map(|z| spec.score(bank, z));
-    let (scores, neighbours): (Vec<f32>, Vec<_>) = places.unzip();
-    let worst = scores.iter().zip(neighbours).max_by(|a, b| a.0.total_cmp(b.0)).map(|(_, n)| n);
-    ImageScore {
-        score: grid.image_score(&scores),
-        neighbours: worst.unwrap_or_default(),
-        heat: HeatMap::new(grid, scores),
+    let mut image = ImageScore::default();
+    ImageScorer::default().score(spec, patches, bank, embeddings, &mut image);
+    image
+}
+
+/// Scores images one after the other; what it works in is kept.
+#[derive(Debug, Default)]
+pub struct ImageScorer {
+    search: Search,
+    sorted: Vec<f32>,
+}
+
+impl ImageScorer {
+    /// What [`score_image`] gives, into `image`, whose memory is used again.
+    pub fn score(
+        &mut self,
+        spec: &ScoreSpec,
+        patches: Option<&PatchGrid>,
+        bank: &dyn Bank,
+        embeddings: &[f32],
+        image: &mut ImageScore,
+    ) {
+        bank.search(embeddings, spec.neighbours(), &mut self.search);
+        image.neighbours.clear();
+        let Some(grid) = patches else {
+            image.neighbours.extend_from_slice(self.search.found(0));
+            (image.score, image.heat) = (spec.of_neighbours(&image.neighbours), None);
+            return;
+        };
+        let heat = image.heat.get_or_insert_default();
+        let places = 0..embeddings.len() / bank.dim().max(1);
+        heat.scores.clear();
+        heat.scores.extend(places.map(|place| spec.of_neighbours(self.search.found(place))));
+        (heat.rows, heat.columns) = (grid.rows as usize, grid.columns as usize);
+        let worst = heat.scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        image.neighbours.extend_from_slice(worst.map_or(&[], |(place, _)| self.search.found(place)));
+        self.sorted.clone_from(&heat.scores);
+        image.score = mean_of_sorted(&mut self.sorted, grid.top as usize);
+        image.heat.take_if(|heat| heat.scores.is_empty() || heat.scores.len() != grid.places());
     }
 }
 
 /// A score for each place, rows top to bottom: where a picture is how far from normal.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeatMap {
     rows: usize,
     columns: usize,

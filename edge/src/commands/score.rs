@@ -2,9 +2,9 @@
 
 use super::{Outcome, unless_broken_pipe};
 use crate::encoder::EncoderError;
-use crate::event::Nearest;
+use crate::event::{Nearest, nearest};
 use crate::model::{FormChoice, Model, ModelError};
-use crate::pipeline::{Scored, Scorer};
+use crate::scorer::Scorer;
 use crate::source::SourceError;
 use crate::source::files::{is_video, list, read_image};
 use crate::source::video::{Video, VideoNext};
@@ -100,7 +100,8 @@ struct Done {
     number: u64,
     path: PathBuf,
     frame: Option<u64>,
-    result: Result<Scored, String>,
+    /// The score, and the nearest prototypes.
+    result: Result<(f32, Vec<Nearest>), String>,
 }
 
 /// Sends everything there is in `paths`, and what cannot be looked into as such.
@@ -183,7 +184,10 @@ fn work(mut scorer: Scorer, jobs: &Mutex<Receiver<Job>>, done: &SyncSender<Done>
             Content::Frame(frame) => Ok(frame),
             Content::Unusable(problem) => Err(problem),
         };
-        let result = picture.and_then(|p| scorer.score(&p).map_err(|e| e.to_string()));
+        let result = picture.and_then(|picture| {
+            let image = scorer.score(&picture).map_err(|e| e.to_string())?;
+            Ok((image.score, nearest(&image.neighbours)))
+        });
         if done.send(Done { number, path, frame, result }).is_err() {
             return;
         }
@@ -230,7 +234,7 @@ impl Printer<'_> {
         let Done { path, frame, result, .. } = done;
         let path = path.to_string_lossy();
         let name = frame.map_or(path.to_string(), |n| format!("{path}#{n}"));
-        let Scored { score, nearest, .. } = match result {
+        let (score, nearest) = match result {
             Ok(scored) => scored,
             Err(problem) => {
                 self.outcome = Outcome::Partial;

@@ -219,7 +219,9 @@ impl Net {
         embeddings.clear();
         match &self.readout {
             Readout::Places => {
-                pixels.for_each(|at| embeddings.extend(map_bytes[at..][..map.channels].iter().map(|&b| value(b))))
+                for at in pixels {
+                    embeddings.extend(map_bytes[at..][..map.channels].iter().map(|&byte| value(byte)));
+                }
             }
             Readout::Flat => {
                 for channel in 0..map.channels {

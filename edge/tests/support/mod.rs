@@ -1,6 +1,8 @@
 //! What tests need and no trainer is there to give: a tiny encoder written by hand, a bundle around it, and pictures.
 #![allow(dead_code, reason = "each test program uses its own part of it")]
 
+pub mod quantized;
+
 use ndarray::Array2;
 use prost::Message;
 use salad_shared::bank::FloatBank;
@@ -8,6 +10,7 @@ use salad_shared::bundle::{Bundle, Calibration};
 use salad_shared::manifest::{
     Agreement, BankInfo, EncoderInfo, FORMAT_NAME, FORMAT_VERSION, Form, Forms, Manifest, Provenance,
 };
+use salad_shared::patch::PatchGrid;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::{ScoreKind, ScoreSpec};
 use salad_shared::threshold::{FalseAlarmBudget, Threshold, ThresholdMethod};
@@ -128,6 +131,11 @@ pub fn bundle() -> Bundle {
         calibration: Calibration { images: vec!["a".into()], f32: vec![0.05], int8: vec![0.05] },
         model_card: "# The tiny model\nMade by hand.\n".into(),
     }
+}
+
+/// A grid of so many places a side, `stride` pixels apart.
+pub fn grid(side: u32, stride: u32) -> PatchGrid {
+    PatchGrid { rows: side, columns: side, stride, receptive_field: 16, top: 3 }
 }
 
 /// The score that METHOD.md's formulas give a picture, without tract: the net's arithmetic in plain Rust.

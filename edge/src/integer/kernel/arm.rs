@@ -1,5 +1,6 @@
 //! 64-bit ARM: SDOT where there is one, else products of bytes in 16 bits.
 #![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
+#![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
 use super::{Kernel, LANES, Path, Sums, Window};
 use crate::integer::conv::{Layer, run_layer};

@@ -1,5 +1,6 @@
 //! x86-64: dot products of four bytes in one instruction where there is one, else pairs of products.
 #![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
+#![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
 use super::{Kernel, LANES, Path, Quad, Sums, Window};
 use crate::integer::conv::{Layer, run_layer};

@@ -1,0 +1,60 @@
+//! From a frame to its score.
+
+use crate::encoder::{Encoder, EncoderError};
+use salad_shared::bank::Bank;
+use salad_shared::patch::{ImageScore, ImageScorer, PatchGrid};
+use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
+use salad_shared::score::ScoreSpec;
+use std::sync::Arc;
+
+/// Gives frames their scores; buffers are kept between frames.
+pub struct Scorer {
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+    bank: Arc<dyn Bank>,
+    spec: ScoreSpec,
+    patches: Option<PatchGrid>,
+    embeddings: Vec<f32>,
+    image_scorer: ImageScorer,
+    last: ImageScore,
+}
+
+impl Scorer {
+    /// `encoder` and `bank` are of one form.
+    pub fn new(
+        input: InputSpec,
+        encoder: Encoder,
+        bank: Arc<dyn Bank>,
+        spec: ScoreSpec,
+        patches: Option<PatchGrid>,
+    ) -> Scorer {
+        let preprocessor = Preprocessor::new(input);
+        let (image_scorer, last) = (ImageScorer::default(), ImageScore::default());
+        Scorer { preprocessor, encoder, bank, spec, patches, embeddings: Vec::new(), image_scorer, last }
+    }
+
+    /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.
+    pub fn score(&mut self, frame: &Frame) -> Result<&ImageScore, EncoderError> {
+        self.encoder.encode(self.preprocessor.resized(frame), &mut self.embeddings)?;
+        let (bank, patches) = (self.bank.as_ref(), self.patches.as_ref());
+        self.image_scorer.score(&self.spec, patches, bank, &self.embeddings, &mut self.last);
+        Ok(&self.last)
+    }
+
+    /// What the last frame came to that could be scored.
+    pub fn last(&self) -> &ImageScore {
+        &self.last
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::Model;
+
+    /// One that resizes frames to another size than its encoder takes.
+    pub(crate) fn broken_scorer(model: &Model) -> Scorer {
+        let input = InputSpec { width: 5, ..model.manifest.input.clone() };
+        Scorer { preprocessor: Preprocessor::new(input), ..model.scorer().unwrap() }
+    }
+}

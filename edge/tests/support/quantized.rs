@@ -1,0 +1,119 @@
+//! Quantized encoders as the trainer writes them, with drawn weights.
+
+use super::{floats, int, ints, node, signed, value};
+use fastrand::Rng;
+use prost::Message;
+use tract_onnx::pb;
+
+/// Both sides of the picture, pixels.
+pub const SIDE: i64 = 24;
+
+/// A quantized graph with each kind of node, under construction.
+pub struct Graph {
+    rng: Rng,
+    /// So far.
+    pub nodes: Vec<pb::NodeProto>,
+    constants: Vec<pb::TensorProto>,
+}
+
+impl Graph {
+    /// Begins with the picture's quantization, `q` in steps of `image_step`.
+    pub fn new(seed: u64) -> Graph {
+        let constants = vec![
+            floats("image_step", &[], &[1.0 / 127.0]),
+            floats("step", &[], &[0.031_25]),
+            floats("sum_step", &[], &[0.046_875]),
+            signed("zero", &[], &[0]),
+            floats("eps", &[], &[1e-12]),
+        ];
+        let quantize = node("QuantizeLinear", &["image", "image_step", "zero"], "q", vec![]);
+        Graph { rng: Rng::with_seed(seed), nodes: vec![quantize], constants }
+    }
+
+    /// Adds a node.
+    pub fn node(&mut self, op: &str, input: &[&str], output: &str, attributes: Vec<pb::AttributeProto>) {
+        self.nodes.push(node(op, input, output, attributes));
+    }
+
+    /// Adds a quantized convolution with padding of half its side, of `input`, a value and its step's name; the result has
+    /// the step `step`.
+    pub fn conv(&mut self, input: [&str; 2], output: &str, [out, channels, side, stride]: [i64; 4]) {
+        let names = ["w", "s", "b"].map(|part| format!("{output}.{part}"));
+        let terms = channels * side * side;
+        let weights: Vec<i8> = (0..out * terms).map(|_| self.rng.i8(-127..=127)).collect();
+        // Powers of two, so that every runtime computes the same multiplier.
+        let steps: Vec<f32> =
+            (0..out).map(|_| 2.0_f32.powi(-6 - self.rng.i32(0..2) - terms.ilog2() as i32 / 2)).collect();
+        let bias: Vec<u8> = (0..out).flat_map(|_| self.rng.i32(-2000..2000).to_le_bytes()).collect();
+        self.constants.push(signed(&names[0], &[out, channels, side, side], &weights));
+        self.constants.push(floats(&names[1], &[out], &steps));
+        self.constants.push(pb::TensorProto {
+            name: names[2].clone(),
+            dims: vec![out],
+            data_type: pb::tensor_proto::DataType::Int32 as i32,
+            raw_data: bias,
+            ..Default::default()
+        });
+        let [w, s, b] = names.each_ref().map(String::as_str);
+        let inputs = [input[0], input[1], "zero", w, s, "zero", "step", "zero", b];
+        let pads = ints("pads", &[side / 2; 4]);
+        self.node(
+            "QLinearConv",
+            &inputs,
+            output,
+            vec![ints("kernel_shape", &[side; 2]), ints("strides", &[stride; 2]), pads],
+        );
+    }
+
+    /// Bytes of the file; the graph's last value is `map`, in floats, and its embeddings `shape`.
+    pub fn finish(mut self, places: bool, shape: [i64; 2], channels: i64) -> Vec<u8> {
+        if places {
+            self.node("Transpose", &["map"], "rows", vec![ints("perm", &[0, 2, 3, 1])]);
+        }
+        self.node(
+            "Flatten",
+            &[if places { "rows" } else { "map" }],
+            "z",
+            vec![int("axis", if places { 3 } else { 1 })],
+        );
+        self.node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]);
+        self.node("Max", &["l", "eps"], "m", vec![]);
+        self.node("Div", &["z", "m"], "embedding", vec![]);
+        let graph = pb::GraphProto {
+            name: "drawn".into(),
+            node: self.nodes,
+            initializer: self.constants,
+            input: vec![value("image", &[1, channels, SIDE, SIDE])],
+            output: vec![value("embedding", &shape)],
+            ..Default::default()
+        };
+        let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
+        let opset_import = vec![opset];
+        pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec()
+    }
+}
+
+/// A graph with each kind of node that is known; its last value is `map`, 8 channels in floats.
+pub fn with_every_node(seed: u64, channels: i64) -> Graph {
+    let mut graph = Graph::new(seed);
+    graph.conv(["q", "image_step"], "stem", [12, channels, 3, 1]);
+    graph.node("Relu", &["stem"], "stem_relu", vec![]);
+    let pool = vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])];
+    graph.node("MaxPool", &["stem_relu"], "pool", pool);
+    graph.conv(["pool", "step"], "leaky", [20, 12, 3, 2]);
+    graph.node("DequantizeLinear", &["leaky", "step", "zero"], "leaky_float", vec![]);
+    let mut slope = node("LeakyRelu", &["leaky_float"], "leaked", vec![int("alpha", 0)]);
+    slope.attribute[0].f = 0.1001;
+    slope.attribute[0].r#type = pb::attribute_proto::AttributeType::Float as i32;
+    graph.nodes.push(slope);
+    graph.node("QuantizeLinear", &["leaked", "step", "zero"], "entering", vec![]);
+    graph.conv(["entering", "step"], "body", [20, 20, 3, 1]);
+    graph.node("DequantizeLinear", &["body", "step", "zero"], "body_float", vec![]);
+    graph.node("DequantizeLinear", &["entering", "step", "zero"], "shortcut", vec![]);
+    graph.node("Add", &["shortcut", "body_float"], "sum", vec![]);
+    graph.node("Relu", &["sum"], "sum_relu", vec![]);
+    graph.node("QuantizeLinear", &["sum_relu", "sum_step", "zero"], "block", vec![]);
+    graph.conv(["block", "sum_step"], "last", [8, 20, 1, 1]);
+    graph.node("DequantizeLinear", &["last", "step", "zero"], "map", vec![]);
+    graph
+}

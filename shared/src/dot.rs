@@ -1,0 +1,128 @@
+//! Products of int8 rows with an int16 query, in whole numbers: the same on every processor.
+#![allow(unsafe_code, reason = "processor instructions, chosen when the program runs")]
+
+/// The product of each row with `query`. `rows` has as many rows of the query's length as `out` has places; no product may
+/// exceed 32 bits.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn rows(rows: &[i8], query: &[i16], out: &mut [i32]) {
+    assert_eq!(rows.len(), query.len() * out.len(), "rows of another length");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        if avx512 {
+            // SAFETY: the processor has it, and the lengths were compared.
+            return unsafe { x86::avx512(rows, query, out) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has it, and the lengths were compared.
+            return unsafe { x86::avx2(rows, query, out) };
+        }
+    }
+    portable(rows, query, out);
+}
+
+fn portable(rows: &[i8], query: &[i16], out: &mut [i32]) {
+    for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len().max(1))) {
+        *out = product(row, query);
+    }
+}
+
+#[inline(always)]
+fn product(row: &[i8], query: &[i16]) -> i32 {
+    row.iter().zip(query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::product;
+    use std::arch::x86_64::*;
+
+    /// Rows that are worked on side by side.
+    const ROWS: usize = 4;
+
+    /// # Safety
+    /// `rows` has `out.len()` rows of `query.len()`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub unsafe fn avx512(rows: &[i8], query: &[i16], out: &mut [i32]) {
+        let dim = query.len();
+        let rest = (1_u32 << (dim % 32)).wrapping_sub(1);
+        let (blocks, last) = out.as_chunks_mut::<ROWS>();
+        let whole = blocks.len() * ROWS;
+        for (number, out) in blocks.iter_mut().enumerate() {
+            // SAFETY: the caller's; the last columns are read under a mask.
+            unsafe {
+                let first = rows.as_ptr().add(number * ROWS * dim);
+                let mut sums = [_mm512_setzero_si512(); ROWS];
+                for at in (0..dim / 32 * 32).step_by(32) {
+                    let q = _mm512_loadu_si512(query.as_ptr().add(at).cast());
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let row = _mm256_loadu_si256(first.add(r * dim + at).cast());
+                        *sum = _mm512_dpwssd_epi32(*sum, _mm512_cvtepi8_epi16(row), q);
+                    }
+                }
+                if rest != 0 {
+                    let at = dim / 32 * 32;
+                    let q = _mm512_maskz_loadu_epi16(rest, query.as_ptr().add(at));
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let row = _mm256_maskz_loadu_epi8(rest, first.add(r * dim + at));
+                        *sum = _mm512_dpwssd_epi32(*sum, _mm512_cvtepi8_epi16(row), q);
+                    }
+                }
+                *out = sums.map(|sum| _mm512_reduce_add_epi32(sum));
+            }
+        }
+        for (out, row) in last.iter_mut().zip(rows[whole * dim..].chunks_exact(dim.max(1))) {
+            *out = product(row, query);
+        }
+    }
+
+    /// # Safety
+    /// `rows` has `out.len()` rows of `query.len()`.
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn avx2(rows: &[i8], query: &[i16], out: &mut [i32]) {
+        let whole = query.len() / 16 * 16;
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len().max(1))) {
+            // SAFETY: `row` and `query` have `whole` values.
+            unsafe {
+                let mut sums = _mm256_setzero_si256();
+                for at in (0..whole).step_by(16) {
+                    let q = _mm256_loadu_si256(query.as_ptr().add(at).cast());
+                    let bytes = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().add(at).cast()));
+                    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(bytes, q));
+                }
+                let half = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+                let pair = _mm_add_epi32(half, _mm_shuffle_epi32::<0b1110>(half));
+                let one = _mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair));
+                *out = _mm_cvtsi128_si32(one) + product(&row[whole..], &query[whole..]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_gives_the_same_integers() {
+        for (count, dim) in [(1, 1), (3, 31), (4, 32), (9, 33), (5, 128), (8, 200), (13, 257)] {
+            let rows_of: Vec<i8> = (0..count * dim).map(|i| ((i * 37 + 11) % 255) as i8).collect();
+            let most = (i32::MAX as usize / (127 * dim)).min(32_767) as i32;
+            let query: Vec<i16> = (0..dim).map(|i| ((i as i32 * 7919) % (2 * most + 1) - most) as i16).collect();
+            let (mut expected, mut found) = (vec![0; count], vec![0; count]);
+            portable(&rows_of, &query, &mut expected);
+            rows(&rows_of, &query, &mut found);
+            assert_eq!(found, expected, "{count} x {dim}");
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has it, and the lengths fit.
+                unsafe { x86::avx2(&rows_of, &query, &mut found) };
+                assert_eq!(found, expected, "{count} x {dim}");
+            }
+        }
+    }
+}

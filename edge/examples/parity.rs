@@ -1,8 +1,7 @@
 //! Writes a bundle whose encoder is drawn and not trained, and pictures: what processors are compared by where no trainer is
 //! at hand. `parity OUT` makes OUT/drawn.salad and OUT/pictures/*.jpg, the same each time.
 //!
-//! The encoder is built as the trainer's are: convolutions with strides and ReLU, in float, and as QLinearConv with
-//! symmetric signed activations. Its embedding is the last map, flattened.
+//! The encoder is built as the trainer's are: convolutions with strides and ReLU, in float, and as QLinearConv. Its embedding is the last map, flattened.
 
 use anyhow::Context;
 use ndarray::Array2;
@@ -14,7 +13,7 @@ use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use std::fs;
 use std::path::PathBuf;
-use support::{floats, int, ints, node, signed, value};
+use support::{byte, floats, int, ints, node, signed, value};
 use tract_onnx::pb;
 
 #[path = "../tests/support/mod.rs"]
@@ -28,7 +27,7 @@ const CHANNELS: [i64; 4] = [3, 16, 32, 16];
 /// Values of the last map, the embedding's length d.
 const DIM: i64 = CHANNELS[3] * (SIDE / 8) * (SIDE / 8);
 /// What an int8 step of an activation stands for: layers keep the spread near 1, and 4 is then rarely passed.
-const STEP: f32 = 4.0 / 127.0;
+const STEP: f32 = 4.0 / 255.0;
 
 fn main() -> anyhow::Result<()> {
     let out: PathBuf = std::env::args_os().nth(1).context("usage: parity OUT")?.into();
@@ -129,18 +128,18 @@ fn float_onnx(layers: &[Layer]) -> Vec<u8> {
 
 fn int8_onnx(layers: &[Layer]) -> Vec<u8> {
     let mut constants =
-        vec![floats("s_image", &[], &[1.0 / 127.0]), floats("s", &[], &[STEP]), signed("zero", &[], &[0])];
-    let mut nodes = vec![node("QuantizeLinear", &["image", "s_image", "zero"], "quantized", vec![])];
-    let (mut last, mut scale) = ("quantized".to_owned(), "s_image");
+        vec![floats("s_image", &[], &[1.0 / 127.0]), floats("s", &[], &[STEP]), signed("weight_zero", &[], &[0])];
+    constants.extend([byte("zero", 0), byte("middle", 128)]);
+    let mut nodes = vec![node("QuantizeLinear", &["image", "s_image", "middle"], "quantized", vec![])];
+    let (mut last, mut scale, mut zero) = ("quantized".to_owned(), "s_image", "middle");
     for (i, layer) in layers.iter().enumerate() {
-        let (weights, step, map, relu) = (format!("w{i}"), format!("s_w{i}"), format!("conv{i}"), format!("relu{i}"));
+        let (weights, step, map) = (format!("w{i}"), format!("s_w{i}"), format!("conv{i}"));
         let rounded: Vec<i8> = layer.weights.iter().map(|w| (w / layer.step()).round() as i8).collect();
         constants.push(signed(&weights, &layer.shape, &rounded));
         constants.push(floats(&step, &[], &[layer.step()]));
-        let inputs = [&last, scale, "zero", &weights, &step, "zero", "s", "zero"];
+        let inputs = [&last, scale, zero, &weights, &step, "weight_zero", "s", "zero"];
         nodes.push(node("QLinearConv", &inputs, &map, geometry()));
-        nodes.push(node("Relu", &[&map], &relu, vec![]));
-        (last, scale) = (relu, "s");
+        (last, scale, zero) = (map, "s", "zero");
     }
     nodes.push(node("DequantizeLinear", &[&last, "s", "zero"], "map", vec![]));
     model(nodes, constants, "map")

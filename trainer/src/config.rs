@@ -183,7 +183,7 @@ pub struct QuantizeConfig {
     /// `min-max` (the default: anomalies reach further than normal images, and clipping tells them least), `percentile`,
     /// `mse`, or `auto`, which takes what keeps embeddings of validation images closest to f32.
     pub calibration: String,
-    /// `per-tensor` (fastest) or `per-channel`.
+    /// `per-channel`, or `per-tensor`, which is coarser.
     pub weight_scales: String,
     /// Training images that activations are calibrated on, 8 to 4096.
     pub images: usize,
@@ -264,7 +264,7 @@ impl Default for CondenseConfig {
 
 impl Default for QuantizeConfig {
     fn default() -> QuantizeConfig {
-        QuantizeConfig { calibration: "min-max".into(), weight_scales: "per-tensor".into(), images: 64 }
+        QuantizeConfig { calibration: "min-max".into(), weight_scales: "per-channel".into(), images: 64 }
     }
 }
 

@@ -2,7 +2,7 @@
 //! activation. To the bit what ONNX defines for QLinearConv and the nodes after it.
 
 use super::kernel::{Kernel, LANES, Path, Quad, Sums, Window};
-use super::tensor::Map;
+use super::tensor::{Map, Range};
 
 /// Adding it to a float below 2^22 in size leaves a whole number in the low bits, rounded half to even.
 const ROUND: f32 = 12_582_912.0;
@@ -26,12 +26,12 @@ pub struct ConvSpec {
     pub activation: Activation,
 }
 
-/// What follows a convolution, on the int8 result.
+/// What follows a convolution, on the integers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// Nothing.
     Identity,
-    /// max(q, 0).
+    /// max(q, 0), which has 0..=255.
     Relu,
     /// max(q, slope q), rounded half to even; the slope is 0 to 1.
     LeakyRelu(f32),
@@ -51,8 +51,10 @@ pub struct Layer {
     /// For each sixteen output channels rows x quads, and what becomes of their sums.
     weights: Vec<Quad>,
     scaling: Vec<Scaling>,
-    lowest: f32,
+    range: [f32; 2],
     slope: Option<f32>,
+    /// Of the result.
+    flip: u8,
 }
 
 /// What becomes of the sums of sixteen channels.
@@ -72,7 +74,8 @@ impl Layer {
             Some(padded.checked_sub(window)? / spec.stride + 1)
         };
         let (height, width) = (side(input.height, rows)?, side(input.width, columns)?);
-        Some(Map { height, width, channels, border: 0 })
+        let range = if spec.activation == Activation::Relu { Range::Unsigned } else { Range::Signed };
+        Some(Map { height, width, channels, border: 0, range })
     }
 
     /// Packs a convolution. `input` has a border of at least the padding; the model's reader has checked all numbers.
@@ -92,8 +95,8 @@ impl Layer {
                 weights.push(Quad(std::array::from_fn(|i| weight(first + i / 4, row, 4 * quad + i % 4))));
             }
         }
-        // Flipping the top bit adds 128 to an int8 that is then read as unsigned: the bias takes that away again.
-        let flipped = if path.flip() == 0 { 0 } else { 128 };
+        // What a flipped bit adds to each byte, the bias takes away again.
+        let added = input.range.added(path);
         let bias = |o: usize| {
             let ones: i32 = spec
                 .weight
@@ -103,17 +106,18 @@ impl Layer {
                 .iter()
                 .map(|&w| i32::from(w))
                 .sum();
-            spec.bias.get(o).copied().unwrap_or(0).wrapping_sub(ones.wrapping_mul(flipped))
+            spec.bias.get(o).copied().unwrap_or(0).wrapping_sub(ones.wrapping_mul(added))
         };
         let scaling = blocks.map(|block| Scaling {
             multiplier: std::array::from_fn(|i| spec.multiplier.get(block * LANES + i).copied().unwrap_or(0.0)),
             bias: std::array::from_fn(|i| bias(block * LANES + i)),
         });
-        let (lowest, slope) = match spec.activation {
-            Activation::Identity => (-128.0, None),
-            Activation::Relu => (0.0, None),
-            Activation::LeakyRelu(slope) => (-128.0, Some(slope)),
+        let (range, slope) = match spec.activation {
+            Activation::Identity => ([-128.0, 127.0], None),
+            Activation::Relu => ([0.0, 255.0], None),
+            Activation::LeakyRelu(slope) => ([-128.0, 127.0], Some(slope)),
         };
+        let flip = output.range.flip(path);
         let shift = input.border - spec.padding;
         let origin = shift * input.row_stride() + shift * input.channels;
         Layer {
@@ -125,8 +129,9 @@ impl Layer {
             origin,
             weights,
             scaling: scaling.collect(),
-            lowest,
+            range,
             slope,
+            flip,
         }
     }
 
@@ -138,18 +143,18 @@ impl Layer {
 
     /// Writes sixteen channels of one pixel.
     #[inline(always)]
-    fn finish(&self, block: usize, sums: &Sums, flip: u8, out: &mut [u8]) {
+    fn finish(&self, block: usize, sums: &Sums, out: &mut [u8]) {
         let Scaling { multiplier, bias } = &self.scaling[block];
         let mut bytes = [0; LANES];
         for i in 0..LANES {
             let scaled = sums.0[i].wrapping_add(bias[i]) as f32 * multiplier[i];
-            let mut q = clamp(scaled, self.lowest);
+            let mut q = clamp(scaled, self.range);
             if let Some(slope) = self.slope {
                 let whole = (q + ROUND) - ROUND;
                 let leaked = whole * slope;
                 q = if whole > leaked { whole } else { leaked };
             }
-            bytes[i] = (q + ROUND).to_bits() as u8 ^ flip;
+            bytes[i] = (q + ROUND).to_bits() as u8 ^ self.flip;
         }
         if let Some(out) = out.first_chunk_mut::<LANES>() {
             *out = bytes;
@@ -160,11 +165,11 @@ impl Layer {
     }
 }
 
-/// To `lowest..=127`. Written so that it becomes one instruction for each side.
+/// Written so that it becomes one instruction for each side.
 #[inline(always)]
-fn clamp(value: f32, lowest: f32) -> f32 {
-    let value = if value > lowest { value } else { lowest };
-    if value < 127.0 { value } else { 127.0 }
+fn clamp(value: f32, [least, largest]: [f32; 2]) -> f32 {
+    let value = if value > least { value } else { least };
+    if value < largest { value } else { largest }
 }
 
 /// Runs a layer with one kernel; in a function for which the kernel's instructions are enabled, all of it uses them. `P1`,
@@ -226,7 +231,7 @@ fn columns<K: Kernel, const PIXELS: usize, const VECTORS: usize>(
             for (v, sums) in sums.iter().enumerate() {
                 let channel = (block + v) * LANES;
                 let count = LANES.min(layer.output.channels - channel);
-                layer.finish(block + v, sums, K::FLIP, &mut output[place + channel..][..count]);
+                layer.finish(block + v, sums, &mut output[place + channel..][..count]);
             }
         }
         first = start + PIXELS;
@@ -240,7 +245,7 @@ mod tests {
     use fastrand::Rng;
 
     /// One output value as ONNX defines it: sum, product in f32, rounding half to even, saturation, and then the activation.
-    fn reference(spec: &ConvSpec, q: &[i8], input: &Map, [o, row, column]: [usize; 3]) -> i8 {
+    fn reference(spec: &ConvSpec, q: &[i32], input: &Map, [o, row, column]: [usize; 3]) -> i32 {
         let [_, channels, rows, columns] = spec.shape;
         let mut sum = i64::from(spec.bias[o]);
         for (c, r, k) in (0..channels).flat_map(|c| (0..rows).flat_map(move |r| (0..columns).map(move |k| (c, r, k)))) {
@@ -252,15 +257,18 @@ mod tests {
                 sum += i64::from(weight) * i64::from(q[(y * input.width + x) * channels + c]);
             }
         }
-        let q = (sum as f32 * spec.multiplier[o]).round_ties_even().clamp(-128.0, 127.0);
+        let q = (sum as f32 * spec.multiplier[o]).round_ties_even();
         match spec.activation {
-            Activation::Identity => q as i8,
-            Activation::Relu => q.max(0.0) as i8,
-            Activation::LeakyRelu(slope) => q.max(q * slope).round_ties_even() as i8,
+            Activation::Identity => q.clamp(-128.0, 127.0) as i32,
+            Activation::Relu => q.clamp(0.0, 255.0) as i32,
+            Activation::LeakyRelu(slope) => {
+                let q = q.clamp(-128.0, 127.0);
+                q.max(q * slope).round_ties_even() as i32
+            }
         }
     }
 
-    fn draw(rng: &mut Rng) -> (ConvSpec, Map, Vec<i8>) {
+    fn draw(rng: &mut Rng) -> (ConvSpec, Map, Vec<i32>) {
         let channels = rng.choice([1, 3, 4, 5, 16, 31, 64]).unwrap();
         let out = rng.choice([1, 7, 16, 20, 48, 64, 100]).unwrap();
         let side = rng.choice([1, 2, 3, 3, 3, 5]).unwrap();
@@ -278,10 +286,11 @@ mod tests {
             activation: rng.choice(activation).unwrap(),
         };
         // Values at the ends of the range are as likely as all others together.
-        let q: Vec<i8> = (0..height * width * channels)
-            .map(|_| if rng.bool() { rng.i8(..) } else { [-128, 127][rng.usize(0..2)] })
-            .collect();
-        (spec, Map { height, width, channels, border: padding + rng.usize(0..2) }, q)
+        let (range, [least, largest]) =
+            rng.choice([(Range::Signed, [-128, 127]), (Range::Unsigned, [0, 255])]).unwrap_or((Range::Signed, [0, 0]));
+        let mut value = || if rng.bool() { rng.i32(least..=largest) } else { [least, largest][rng.usize(0..2)] };
+        let q = (0..height * width * channels).map(|_| value()).collect();
+        (spec, Map { height, width, channels, border: padding + rng.usize(0..2), range }, q)
     }
 
     #[test]
@@ -289,27 +298,27 @@ mod tests {
         let mut rng = Rng::with_seed(1);
         for case in 0..if cfg!(miri) { 6 } else { 300 } {
             let (spec, input, q) = draw(&mut rng);
-            assert!(spec.is_sound());
+            assert!(spec.is_sound(input.range));
             let output = Map { border: rng.usize(0..2), ..Layer::output(&spec, &input).unwrap() };
             for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-                let (mut from, mut to) =
-                    (vec![path.flip(); input.len().unwrap()], vec![path.flip(); output.len().unwrap()]);
+                let [from_flip, to_flip] = [input.range.flip(path), output.range.flip(path)];
+                let (mut from, mut to) = (vec![from_flip; input.len().unwrap()], vec![to_flip; output.len().unwrap()]);
                 for row in 0..input.height {
                     for (i, byte) in from[input.at(row, 0)..][..input.width * input.channels].iter_mut().enumerate() {
-                        *byte = q[row * input.width * input.channels + i] as u8 ^ path.flip();
+                        *byte = q[row * input.width * input.channels + i] as u8 ^ from_flip;
                     }
                 }
                 path.run(&Layer::new(&spec, input, output, path), &from, &mut to);
                 for (row, column) in (0..output.height).flat_map(|r| (0..output.width).map(move |c| (r, c))) {
                     for o in 0..output.channels {
-                        let found = (to[output.at(row, column) + o] ^ path.flip()) as i8;
+                        let found = output.range.value(to[output.at(row, column) + o] ^ to_flip) as i32;
                         let expected = reference(&spec, &q, &input, [o, row, column]);
                         assert_eq!(found, expected, "case {case}, {path:?}: {o} {row} {column} of {:?}", spec.shape);
                     }
                 }
                 let inner: usize =
                     (0..output.height).map(|row| to[output.at(row, 0)..][..output.width * output.channels].len()).sum();
-                let changed = to.iter().filter(|&&byte| byte != path.flip()).count();
+                let changed = to.iter().filter(|&&byte| byte != to_flip).count();
                 assert!(changed <= inner, "the border is left alone");
             }
         }
@@ -319,6 +328,9 @@ mod tests {
     fn a_window_larger_than_the_map_has_no_output() {
         let (mut spec, ..) = draw(&mut Rng::with_seed(2));
         (spec.shape, spec.padding) = ([1, 1, 3, 3], 0);
-        assert_eq!(Layer::output(&spec, &Map { height: 2, width: 9, channels: 1, border: 0 }), None);
+        assert_eq!(
+            Layer::output(&spec, &Map { height: 2, width: 9, channels: 1, border: 0, range: Range::Signed }),
+            None
+        );
     }
 }

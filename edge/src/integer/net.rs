@@ -2,7 +2,7 @@
 
 use super::conv::{Activation, ConvSpec, Layer};
 use super::kernel::Path;
-use super::tensor::Map;
+use super::tensor::{Map, Range};
 use salad_shared::preprocess::luma;
 
 /// An encoder as a model gives it: steps refer to maps by their number. Map 0 is the picture.
@@ -66,7 +66,7 @@ pub struct PoolSpec {
     pub padding: usize,
 }
 
-/// max(a scale_a + b scale_b, 0) in steps of `scale`, rounded half to even.
+/// max(a scale_a + b scale_b, 0) in steps of `scale`, rounded half to even: 0..=255.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AddSpec {
     /// What a step of each is worth.
@@ -110,13 +110,16 @@ impl Net {
     /// Makes a model ready; `None` for one whose shapes do not fit.
     pub fn new(spec: &NetSpec, path: Path) -> Option<Net> {
         let [height, width] = spec.size;
-        let mut maps = vec![Map { height, width, channels: spec.channels, border: 0 }];
+        let mut maps = vec![Map { height, width, channels: spec.channels, border: 0, range: Range::Signed }];
         for step in &spec.steps {
             let map = match step {
                 StepSpec::Conv(input, conv) => Layer::output(conv, maps.get(*input)?)?,
                 StepSpec::MaxPool(input, pool) => pool.output(maps.get(*input)?)?,
-                StepSpec::Add([a, b], _) if maps.get(*a)? == maps.get(*b)? => *maps.get(*a)?,
-                StepSpec::Add(..) => return None,
+                StepSpec::Add([a, b], _) => {
+                    let sum = |map: &Map| Map { range: Range::Unsigned, ..*map };
+                    let [a, b] = [maps.get(*a)?, maps.get(*b)?].map(sum);
+                    if a == b { a } else { return None }
+                }
             };
             maps.push(map);
         }
@@ -173,7 +176,8 @@ impl Net {
 
     /// Buffers for one thread, borders filled with zeros as they are stored.
     pub fn buffers(&self) -> Buffers {
-        let maps = self.maps.iter().map(|map| vec![self.path.flip(); map.len().unwrap_or(0)]).collect();
+        let buffer = |map: &Map| vec![map.range.flip(self.path); map.len().unwrap_or(0)];
+        let maps = self.maps.iter().map(buffer).collect();
         Buffers { maps, means: Vec::new() }
     }
 
@@ -186,11 +190,11 @@ impl Net {
             match step {
                 Step::Conv(input, layer) => self.path.run(layer, &before[*input], output),
                 Step::MaxPool(input, pool) => {
-                    pool.run([&self.maps[*input], &self.maps[number + 1]], &before[*input], self.path.flip(), output);
+                    pool.run([&self.maps[*input], &self.maps[number + 1]], &before[*input], self.path, output);
                 }
                 Step::Add([a, b], add) => {
                     let maps = [&self.maps[*a], &self.maps[*b], &self.maps[number + 1]];
-                    add.run(maps, [&before[*a], &before[*b]], self.path.flip(), output);
+                    add.run(maps, [&before[*a], &before[*b]], self.path, output);
                 }
             }
         }
@@ -199,7 +203,8 @@ impl Net {
 
     fn take_in(&self, rgb: &[u8], out: &mut [u8]) {
         let map = &self.maps[0];
-        let quantize = |v: f32| (((v / 127.5 - 1.0) / self.scale).round_ties_even() as i8) as u8 ^ self.path.flip();
+        let quantize =
+            |v: f32| (((v / 127.5 - 1.0) / self.scale).round_ties_even() as i8) as u8 ^ map.range.flip(self.path);
         let table: [u8; 256] = std::array::from_fn(|v| quantize(v as f32));
         for (row, rgb) in rgb.chunks_exact(3 * map.width).enumerate().take(map.height) {
             let out = &mut out[map.at(row, 0)..][..map.width * map.channels];
@@ -214,7 +219,8 @@ impl Net {
 
     fn read_out(&self, map_bytes: &[u8], means: &mut Vec<f32>, embeddings: &mut Vec<f32>) {
         let map = &self.maps[self.result];
-        let value = |byte: u8| f32::from((byte ^ self.path.flip()) as i8) * self.result_scale;
+        let flip = map.range.flip(self.path);
+        let value = |byte: u8| map.range.value(byte ^ flip) * self.result_scale;
         let pixels = (0..map.height).flat_map(|row| (0..map.width).map(move |column| map.at(row, column)));
         embeddings.clear();
         match &self.readout {
@@ -251,12 +257,12 @@ impl PoolSpec {
         // A window all in the padding would have no value.
         (self.padding < self.size).then_some(())?;
         let side = |pixels: usize| Some((pixels + 2 * self.padding).checked_sub(self.size)? / self.stride + 1);
-        Some(Map { height: side(input.height)?, width: side(input.width)?, channels: input.channels, border: 0 })
+        Some(Map { height: side(input.height)?, width: side(input.width)?, border: 0, ..*input })
     }
 
-    fn run(&self, [from, to]: [&Map; 2], input: &[u8], flip: u8, output: &mut [u8]) {
-        // As unsigned bytes with the top bit flipped, int8 keep their order.
-        let order = flip ^ 0x80;
+    fn run(&self, [from, to]: [&Map; 2], input: &[u8], path: Path, output: &mut [u8]) {
+        // As unsigned bytes with the top bit flipped, signed ones keep their order.
+        let order = from.range.flip(path) ^ if from.range == Range::Signed { 0x80 } else { 0 };
         for row in 0..to.height {
             for column in 0..to.width {
                 let out = &mut output[to.at(row, column)..][..to.channels];
@@ -277,15 +283,16 @@ impl PoolSpec {
 }
 
 impl AddSpec {
-    fn run(&self, [map_a, map_b, to]: [&Map; 3], [a, b]: [&[u8]; 2], flip: u8, output: &mut [u8]) {
-        let float = |byte: u8, scale: f32| f32::from((byte ^ flip) as i8) * scale;
+    fn run(&self, [map_a, map_b, to]: [&Map; 3], [a, b]: [&[u8]; 2], path: Path, output: &mut [u8]) {
+        let float = |map: &Map, byte: u8, scale: f32| map.range.value(byte ^ map.range.flip(path)) * scale;
+        let flip = to.range.flip(path);
         for row in 0..to.height {
             let len = to.width * to.channels;
             let (a, b) = (&a[map_a.at(row, 0)..][..len], &b[map_b.at(row, 0)..][..len]);
             let out = &mut output[to.at(row, 0)..][..len];
             for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                let sum = (float(a, self.scales[0]) + float(b, self.scales[1])).max(0.0) / self.scale;
-                *o = (sum.round_ties_even().min(127.0) as i8) as u8 ^ flip;
+                let sum = (float(map_a, a, self.scales[0]) + float(map_b, b, self.scales[1])).max(0.0) / self.scale;
+                *o = sum.round_ties_even() as u8 ^ flip;
             }
         }
     }
@@ -293,13 +300,14 @@ impl AddSpec {
 
 impl ConvSpec {
     /// Whether a step is plain arithmetic on what the numbers say: finite multipliers, weights that 16 bits take in pairs.
-    pub fn is_sound(&self) -> bool {
+    pub fn is_sound(&self, input: Range) -> bool {
         let slope = if let Activation::LeakyRelu(slope) = self.activation { slope } else { 0.0 };
         let [out, channels, rows, columns] = self.shape;
         let terms = channels.checked_mul(rows).and_then(|n| n.checked_mul(columns));
-        // Products of 128 x 127 and a bias, half of 32 bits each.
+        // Products and a bias, half of 32 bits each.
+        let largest = if input == Range::Signed { 128 } else { 255 };
         terms.is_some_and(|terms| {
-            (1..=(1 << 30) / (128 * 127)).contains(&terms) && terms.checked_mul(out) == Some(self.weight.len())
+            (1..=(1 << 30) / (largest * 127)).contains(&terms) && terms.checked_mul(out) == Some(self.weight.len())
         }) && self.bias.len() == out
             && self.multiplier.len() == out
             && self.bias.iter().all(|b| b.unsigned_abs() <= 1 << 30)

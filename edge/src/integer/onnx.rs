@@ -1,12 +1,14 @@
 //! Reads a quantized encoder from its ONNX graph.
 //!
-//! What is known: QuantizeLinear of the picture; QLinearConv with all zero points 0; Relu on int8; LeakyRelu between
-//! DequantizeLinear and QuantizeLinear of one scale; MaxPool on int8; DequantizeLinear of two maps, Add, Relu, QuantizeLinear.
+//! What is known: uint8 with a zero point of 128, or of 0 after a ReLU; QuantizeLinear of the picture; QLinearConv with int8
+//! weights; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
+//! QuantizeLinear.
 //! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
 //! Div to unit length. A graph with anything else in it is left to tract.
 
 use super::conv::{Activation, ConvSpec};
 use super::net::{AddSpec, NetSpec, PoolSpec, Readout, StepSpec};
+use super::tensor::Range;
 use std::collections::HashMap;
 use tract_onnx::pb;
 
@@ -25,18 +27,26 @@ pub fn read(model: &pb::ModelProto) -> Option<NetSpec> {
     reader.finish(&rest, graph.output.first()?)
 }
 
+/// How a map's integers are to be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Quantization {
+    /// What one step is worth.
+    scale: f32,
+    range: Range,
+}
+
 /// What a name stands for: maps by their number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
     /// The picture.
     Picture,
-    /// Integers, and what one step is worth.
-    Int(usize, f32),
+    /// Integers.
+    Int(usize, Quantization),
     /// The same in floats.
-    Float(usize, f32),
+    Float(usize, Quantization),
     /// A leaky ReLU of that, with its slope.
-    Leaky(usize, f32, f32),
-    /// The sum of two maps, and whether a ReLU follows.
+    Leaky(usize, Quantization, f32),
+    /// The sum of two maps, with what their steps are worth, and whether a ReLU follows.
     Sum([usize; 2], [f32; 2], bool),
 }
 
@@ -83,40 +93,35 @@ impl<'a> Reader<'a> {
         let first = self.value(node, 0)?;
         let value = match (node.op_type.as_str(), first) {
             ("QuantizeLinear", Value::Picture) => {
-                self.zero(node, 2)?;
-                self.spec.scale = self.scale(node, 1)?;
-                Value::Int(0, self.spec.scale)
+                let quantization = self.quantization(node, 1)?;
+                (quantization.range == Range::Signed).then_some(())?;
+                self.spec.scale = quantization.scale;
+                Value::Int(0, quantization)
             }
-            ("QLinearConv", Value::Int(map, scale)) => self.convolution(node, map, scale)?,
-            ("MaxPool", Value::Int(map, scale)) => {
+            ("QLinearConv", Value::Int(map, quantization)) => self.convolution(node, map, quantization)?,
+            ("MaxPool", Value::Int(map, quantization)) => {
                 self.spec.steps.push(StepSpec::MaxPool(map, pool(node)?));
-                Value::Int(self.spec.steps.len(), scale)
+                Value::Int(self.spec.steps.len(), quantization)
             }
-            ("Relu", Value::Int(map, scale)) => {
-                self.activate(node, map, Activation::Relu)?;
-                Value::Int(map, scale)
+            ("DequantizeLinear", Value::Int(map, quantization)) => {
+                (self.quantization(node, 1)? == quantization).then_some(Value::Float(map, quantization))?
             }
-            ("DequantizeLinear", Value::Int(map, scale)) => {
-                self.zero(node, 2)?;
-                (self.scale(node, 1)? == scale).then_some(Value::Float(map, scale))?
+            ("LeakyRelu", Value::Float(map, quantization)) => Value::Leaky(map, quantization, slope(node)),
+            ("QuantizeLinear", Value::Leaky(map, quantization, slope)) => {
+                (self.quantization(node, 1)? == quantization).then_some(())?;
+                self.leak(map, quantization, slope)?;
+                Value::Int(map, quantization)
             }
-            ("LeakyRelu", Value::Float(map, scale)) => Value::Leaky(map, scale, slope(node)),
-            ("QuantizeLinear", Value::Leaky(map, scale, slope)) => {
-                self.zero(node, 2)?;
-                (self.scale(node, 1)? == scale && leaks_alike(scale, slope)).then_some(())?;
-                self.activate(node, map, Activation::LeakyRelu(slope))?;
-                Value::Int(map, scale)
-            }
-            ("Add", Value::Float(a, scale_a)) => {
-                let Value::Float(b, scale_b) = self.value(node, 1)? else { return None };
-                Value::Sum([a, b], [scale_a, scale_b], false)
+            ("Add", Value::Float(a, quantization_a)) => {
+                let Value::Float(b, quantization_b) = self.value(node, 1)? else { return None };
+                Value::Sum([a, b], [quantization_a.scale, quantization_b.scale], false)
             }
             ("Relu", Value::Sum(maps, scales, false)) => Value::Sum(maps, scales, true),
             ("QuantizeLinear", Value::Sum(maps, scales, true)) => {
-                self.zero(node, 2)?;
-                let scale = self.scale(node, 1)?;
-                self.spec.steps.push(StepSpec::Add(maps, AddSpec { scales, scale }));
-                Value::Int(self.spec.steps.len(), scale)
+                let quantization = self.quantization(node, 1)?;
+                (quantization.range == Range::Unsigned).then_some(())?;
+                self.spec.steps.push(StepSpec::Add(maps, AddSpec { scales, scale: quantization.scale }));
+                Value::Int(self.spec.steps.len(), quantization)
             }
             (_, Value::Float(..)) => return Some(false),
             _ => return None,
@@ -127,7 +132,7 @@ impl<'a> Reader<'a> {
 
     /// Reads what follows the last map.
     fn finish(mut self, nodes: &[&pb::NodeProto], output: &pb::ValueInfoProto) -> Option<NetSpec> {
-        let Value::Float(map, scale) = self.value(nodes.first()?, 0)? else { return None };
+        let Value::Float(map, Quantization { scale, .. }) = self.value(nodes.first()?, 0)? else { return None };
         let operations: Vec<&str> = nodes.iter().map(|node| node.op_type.as_str()).collect();
         let (head, tail) = operations.split_at(operations.len().checked_sub(4)?);
         (tail == ["Flatten", "ReduceL2", "Max", "Div"]).then_some(())?;
@@ -165,16 +170,15 @@ impl<'a> Reader<'a> {
         Some(self.spec)
     }
 
-    fn convolution(&mut self, node: &pb::NodeProto, map: usize, scale: f32) -> Option<Value> {
-        (self.scale(node, 1)? == scale).then_some(())?;
-        [2, 5, 7].into_iter().try_for_each(|i| self.zero(node, i))?;
-        let (weight, output_scale) = (self.constant(node, 3)?, self.scale(node, 6)?);
+    fn convolution(&mut self, node: &pb::NodeProto, map: usize, entering: Quantization) -> Option<Value> {
+        (self.quantization(node, 1)? == entering).then_some(())?;
+        int8s(self.constant(node, 5)?)?.iter().all(|&zero| zero == 0).then_some(())?;
+        let (weight, result) = (self.constant(node, 3)?, self.quantization(node, 6)?);
         let shape: [usize; 4] = dims(weight)?.try_into().ok()?;
         let weight_scales = floats(self.constant(node, 4)?)?;
         let [out, _, rows, columns] = shape;
         let scales = |o: usize| if weight_scales.len() == 1 { weight_scales.first() } else { weight_scales.get(o) };
-        let multiplier =
-            (0..out.min(1 << 16)).map(|o| Some(scale * scales(o)? / output_scale)).collect::<Option<_>>()?;
+        let multiplier = |o: usize| Some(entering.scale * scales(o)? / result.scale);
         let attributes = Attributes(node);
         let known = attributes.all("dilations", 1) == Some(1)
             && attributes.int("group", 1) == 1
@@ -184,29 +188,31 @@ impl<'a> Reader<'a> {
             weight: int8s(weight)?,
             shape,
             bias: if node.input.len() > 8 { int32s(self.constant(node, 8)?)? } else { vec![0; out] },
-            multiplier,
+            multiplier: (0..out).map(multiplier).collect::<Option<_>>()?,
             stride: attributes.all("strides", 1)?,
             padding: attributes.all("pads", 0)?,
-            activation: Activation::Identity,
+            // Saturation at 0 is a ReLU.
+            activation: if result.range == Range::Unsigned { Activation::Relu } else { Activation::Identity },
         };
-        conv.is_sound().then_some(())?;
+        conv.is_sound(entering.range).then_some(())?;
         self.spec.steps.push(StepSpec::Conv(map, conv));
-        Some(Value::Int(self.spec.steps.len(), output_scale))
+        Some(Value::Int(self.spec.steps.len(), result))
     }
 
-    /// Sets what follows the convolution that made a map, when nothing reads what was before it.
-    fn activate(&mut self, node: &pb::NodeProto, map: usize, activation: Activation) -> Option<()> {
-        (self.readers.get(node.input.first()?.as_str()) == Some(&1)).then_some(())?;
-        let made = self
-            .values
-            .values()
-            .filter(|v| matches!(v, Value::Int(m, _) | Value::Float(m, _) | Value::Leaky(m, ..) if *m == map));
-        // Its int8, and with a leaky ReLU its floats and their activation: each read once.
-        let names: Vec<&String> =
-            self.values.iter().filter(|(_, v)| made.clone().any(|m| m == *v)).map(|(n, _)| n).collect();
-        names.iter().all(|n| self.readers.get(n.as_str()) == Some(&1)).then_some(())?;
+    /// Makes a leaky ReLU part of the convolution that made a map, when nothing else reads what was before it.
+    fn leak(&mut self, map: usize, quantization: Quantization, slope: f32) -> Option<()> {
+        let is_before = |value: &Value| match *value {
+            Value::Int(m, _) | Value::Float(m, _) | Value::Leaky(m, ..) => m == map,
+            Value::Sum(maps, ..) => maps.contains(&map),
+            Value::Picture => false,
+        };
+        let mut before = self.values.iter().filter(|(_, value)| is_before(value));
+        before.all(|(name, _)| self.readers.get(name.as_str()) == Some(&1)).then_some(())?;
+        (quantization.range == Range::Signed && leaks_alike(quantization.scale, slope)).then_some(())?;
         match self.spec.steps.get_mut(map.checked_sub(1)?)? {
-            StepSpec::Conv(_, conv) if conv.activation == Activation::Identity => conv.activation = activation,
+            StepSpec::Conv(_, conv) if conv.activation == Activation::Identity => {
+                conv.activation = Activation::LeakyRelu(slope);
+            }
             _ => return None,
         }
         Some(())
@@ -227,13 +233,18 @@ impl<'a> Reader<'a> {
         (scale.is_finite() && scale > 0.0).then_some(scale)
     }
 
-    /// Checks that a zero point is int8 and 0.
-    fn zero(&self, node: &pb::NodeProto, place: usize) -> Option<()> {
-        int8s(self.constant(node, place)?)?.iter().all(|&z| z == 0).then_some(())
+    /// A scale and the zero point after it.
+    fn quantization(&self, node: &pb::NodeProto, place: usize) -> Option<Quantization> {
+        let range = match bytes(self.constant(node, place + 1)?)? {
+            [0] => Range::Unsigned,
+            [128] => Range::Signed,
+            _ => return None,
+        };
+        Some(Quantization { scale: self.scale(node, place)?, range })
     }
 }
 
-/// Whether the float arithmetic of the three nodes is what [`Activation::LeakyRelu`] does, for each int8.
+/// Whether the float arithmetic of the three nodes is what [`Activation::LeakyRelu`] does, for each integer.
 fn leaks_alike(scale: f32, slope: f32) -> bool {
     (0.0..=1.0).contains(&slope)
         && (-128..128).all(|q: i32| {
@@ -302,4 +313,8 @@ fn int32s(tensor: &pb::TensorProto) -> Option<Vec<i32>> {
 
 fn int8s(tensor: &pb::TensorProto) -> Option<Vec<i8>> {
     Some(raw(tensor, pb::tensor_proto::DataType::Int8, 1)?.iter().map(|&b| b as i8).collect())
+}
+
+fn bytes(tensor: &pb::TensorProto) -> Option<&[u8]> {
+    raw(tensor, pb::tensor_proto::DataType::Uint8, 1)
 }

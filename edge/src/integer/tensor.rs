@@ -1,5 +1,7 @@
 //! Maps of 8-bit integers, channels last, with a border that convolutions read as padding.
 
+use super::kernel::Path;
+
 /// Bytes past the end that a kernel may read together with the last ones.
 const SLACK: usize = 4;
 
@@ -14,6 +16,40 @@ pub struct Map {
     pub channels: usize,
     /// Pixels of border on each side.
     pub border: usize,
+    /// Which integers.
+    pub range: Range,
+}
+
+/// Which integers a map's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// -128..=127.
+    Signed,
+    /// 0..=255: after a ReLU.
+    Unsigned,
+}
+
+impl Range {
+    /// A path reads all bytes as unsigned, or all as signed. Where that is not what they are, they are kept with their top bit
+    /// flipped.
+    pub fn flip(self, path: Path) -> u8 {
+        if (self == Range::Unsigned) == path.is_unsigned() { 0 } else { 0x80 }
+    }
+
+    /// What flipping has added to a byte as a path reads it.
+    pub fn added(self, path: Path) -> i32 {
+        match (self.flip(path), self) {
+            (0, _) => 0,
+            (_, Range::Signed) => 128,
+            (_, Range::Unsigned) => -128,
+        }
+    }
+
+    /// The value of a byte.
+    #[inline(always)]
+    pub fn value(self, byte: u8) -> f32 {
+        if self == Range::Signed { f32::from(byte as i8) } else { f32::from(byte) }
+    }
 }
 
 impl Map {

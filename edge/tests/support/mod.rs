@@ -222,6 +222,16 @@ pub fn signed(name: &str, dims: &[i64], values: &[i8]) -> pb::TensorProto {
     }
 }
 
+/// A constant byte.
+pub fn byte(name: &str, value: u8) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.into(),
+        data_type: pb::tensor_proto::DataType::Uint8 as i32,
+        raw_data: vec![value],
+        ..Default::default()
+    }
+}
+
 /// A float input or output.
 pub fn value(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};

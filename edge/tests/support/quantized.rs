@@ -1,6 +1,6 @@
 //! Quantized encoders as the trainer writes them, with drawn weights.
 
-use super::{floats, int, ints, node, signed, value};
+use super::{byte, floats, int, ints, node, signed, value};
 use fastrand::Rng;
 use prost::Message;
 use tract_onnx::pb;
@@ -23,10 +23,12 @@ impl Graph {
             floats("image_step", &[], &[1.0 / 127.0]),
             floats("step", &[], &[0.031_25]),
             floats("sum_step", &[], &[0.046_875]),
-            signed("zero", &[], &[0]),
+            byte("zero", 0),
+            byte("middle", 128),
+            signed("weight_zero", &[], &[0]),
             floats("eps", &[], &[1e-12]),
         ];
-        let quantize = node("QuantizeLinear", &["image", "image_step", "zero"], "q", vec![]);
+        let quantize = node("QuantizeLinear", &["image", "image_step", "middle"], "q", vec![]);
         Graph { rng: Rng::with_seed(seed), nodes: vec![quantize], constants }
     }
 
@@ -35,9 +37,9 @@ impl Graph {
         self.nodes.push(node(op, input, output, attributes));
     }
 
-    /// Adds a quantized convolution with padding of half its side, of `input`, a value and its step's name; the result has
-    /// the step `step`.
-    pub fn conv(&mut self, input: [&str; 2], output: &str, [out, channels, side, stride]: [i64; 4]) {
+    /// Adds a quantized convolution with padding of half its side, of `input`: a value, and the names of its step and its zero
+    /// point; the result has the step `step` and the zero point `zero`.
+    pub fn conv(&mut self, input: [&str; 3], (output, zero): (&str, &str), [out, channels, side, stride]: [i64; 4]) {
         let names = ["w", "s", "b"].map(|part| format!("{output}.{part}"));
         let terms = channels * side * side;
         let weights: Vec<i8> = (0..out * terms).map(|_| self.rng.i8(-127..=127)).collect();
@@ -55,7 +57,7 @@ impl Graph {
             ..Default::default()
         });
         let [w, s, b] = names.each_ref().map(String::as_str);
-        let inputs = [input[0], input[1], "zero", w, s, "zero", "step", "zero", b];
+        let inputs = [input[0], input[1], input[2], w, s, "weight_zero", "step", zero, b];
         let pads = ints("pads", &[side / 2; 4]);
         self.node(
             "QLinearConv",
@@ -96,24 +98,23 @@ impl Graph {
 /// A graph with each kind of node that is known; its last value is `map`, 8 channels in floats.
 pub fn with_every_node(seed: u64, channels: i64) -> Graph {
     let mut graph = Graph::new(seed);
-    graph.conv(["q", "image_step"], "stem", [12, channels, 3, 1]);
-    graph.node("Relu", &["stem"], "stem_relu", vec![]);
+    graph.conv(["q", "image_step", "middle"], ("stem", "zero"), [12, channels, 3, 1]);
     let pool = vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])];
-    graph.node("MaxPool", &["stem_relu"], "pool", pool);
-    graph.conv(["pool", "step"], "leaky", [20, 12, 3, 2]);
-    graph.node("DequantizeLinear", &["leaky", "step", "zero"], "leaky_float", vec![]);
+    graph.node("MaxPool", &["stem"], "pool", pool);
+    graph.conv(["pool", "step", "zero"], ("leaky", "middle"), [20, 12, 3, 2]);
+    graph.node("DequantizeLinear", &["leaky", "step", "middle"], "leaky_float", vec![]);
     let mut slope = node("LeakyRelu", &["leaky_float"], "leaked", vec![int("alpha", 0)]);
     slope.attribute[0].f = 0.1001;
     slope.attribute[0].r#type = pb::attribute_proto::AttributeType::Float as i32;
     graph.nodes.push(slope);
-    graph.node("QuantizeLinear", &["leaked", "step", "zero"], "entering", vec![]);
-    graph.conv(["entering", "step"], "body", [20, 20, 3, 1]);
-    graph.node("DequantizeLinear", &["body", "step", "zero"], "body_float", vec![]);
-    graph.node("DequantizeLinear", &["entering", "step", "zero"], "shortcut", vec![]);
+    graph.node("QuantizeLinear", &["leaked", "step", "middle"], "entering", vec![]);
+    graph.conv(["entering", "step", "middle"], ("body", "middle"), [20, 20, 3, 1]);
+    graph.node("DequantizeLinear", &["body", "step", "middle"], "body_float", vec![]);
+    graph.node("DequantizeLinear", &["entering", "step", "middle"], "shortcut", vec![]);
     graph.node("Add", &["shortcut", "body_float"], "sum", vec![]);
     graph.node("Relu", &["sum"], "sum_relu", vec![]);
     graph.node("QuantizeLinear", &["sum_relu", "sum_step", "zero"], "block", vec![]);
-    graph.conv(["block", "sum_step"], "last", [8, 20, 1, 1]);
-    graph.node("DequantizeLinear", &["last", "step", "zero"], "map", vec![]);
+    graph.conv(["block", "sum_step", "zero"], ("last", "middle"), [8, 20, 1, 1]);
+    graph.node("DequantizeLinear", &["last", "step", "middle"], "map", vec![]);
     graph
 }

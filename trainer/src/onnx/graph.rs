@@ -7,7 +7,7 @@ use prost::Message;
 use salad_shared::preprocess::InputSpec;
 
 /// The file format's version and the operator set: the newest that onnx.checker, onnxruntime and tract 0.23.9 were seen
-/// to take together. ReLU on int8 needs operator set 14; from 18 on ReduceL2 takes its axes another way.
+/// to take together. From 18 on ReduceL2 takes its axes another way.
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 15;
 
@@ -45,6 +45,11 @@ impl Chain {
     /// Adds f32 constants; no dimensions make a scalar.
     pub(crate) fn floats(&mut self, name: &str, dims: &[usize], values: impl IntoIterator<Item = f32>) {
         self.constant(name, dims, FLOAT, values.into_iter().flat_map(f32::to_le_bytes).collect());
+    }
+
+    /// Adds a uint8 scalar.
+    pub(crate) fn byte(&mut self, name: &str, value: u8) {
+        self.constant(name, &[], UINT8, vec![value]);
     }
 
     /// Adds int8 constants.

@@ -17,19 +17,45 @@ pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     chain.finish(net.readout.vectors(), net.embedding_dim(), MIN_NORM)
 }
 
-/// The int8 form: the image is quantized once, then QLinearConv with symmetric int8 values and scalar zero points of 0,
-/// ReLU and max pooling on the int8 tensor, leaky ReLU and the sum of a residual block between DequantizeLinear and
-/// QuantizeLinear (there is no integer form of them in ONNX), and one DequantizeLinear before readout and unit length.
+/// The int8 form: the image is quantized once, then QLinearConv with int8 weights and uint8 values, whose zero point is 128,
+/// or 0 after a ReLU, which is the saturation at 0; max pooling on the integers; leaky ReLU and the sum of a residual block
+/// between DequantizeLinear and QuantizeLinear (there is no integer form of them in ONNX), and one DequantizeLinear before
+/// readout and unit length.
 pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
-    chain.int8s("zero", &[], [0]);
-    let scale = "image.scale";
-    chain.floats(scale, &[], [net.input_scale]);
-    chain.node("image.quantize", "QuantizeLinear", &[scale, "zero"], vec![]);
-    let scale = integer_layers(&mut chain, &net.layers, scale);
-    chain.node("dequantize", "DequantizeLinear", &[&scale, "zero"], vec![]);
+    chain.byte(MIDDLE, 128);
+    chain.byte(ZERO, 0);
+    chain.int8s(WEIGHT_ZERO, &[], [0]);
+    let image = Quantization::new(&mut chain, "image.scale", net.input_scale, Activation::Identity);
+    chain.node("image.quantize", "QuantizeLinear", &image.inputs(), vec![]);
+    let last = integer_layers(&mut chain, &net.layers, image);
+    chain.node("dequantize", "DequantizeLinear", &last.inputs(), vec![]);
     read_out(&mut chain, &net.readout);
     chain.finish(net.readout.vectors(), net.embedding_dim, MIN_NORM)
+}
+
+/// Names of zero points: of values of either sign, of values after a ReLU, and of weights.
+const MIDDLE: &str = "middle";
+const ZERO: &str = "zero";
+const WEIGHT_ZERO: &str = "weight_zero";
+
+/// The names of a value's scale and zero point.
+#[derive(Clone)]
+struct Quantization {
+    scale: String,
+    zero: &'static str,
+}
+
+impl Quantization {
+    /// Adds a scale called `name` for what `after` leaves.
+    fn new(chain: &mut Chain, name: &str, scale: f32, after: Activation) -> Quantization {
+        chain.floats(name, &[], [scale]);
+        Quantization { scale: name.into(), zero: if after == Activation::Relu { ZERO } else { MIDDLE } }
+    }
+
+    fn inputs(&self) -> [&str; 2] {
+        [&self.scale, self.zero]
+    }
 }
 
 fn float_layers(chain: &mut Chain, layers: &[FoldedLayer]) {
@@ -49,30 +75,29 @@ fn float_layers(chain: &mut Chain, layers: &[FoldedLayer]) {
     }
 }
 
-/// Adds layers whose input has the scale called `scale`; gives the name of their result's scale.
-fn integer_layers(chain: &mut Chain, layers: &[QuantizedLayer], scale: &str) -> String {
-    let mut scale = scale.to_owned();
+/// Adds layers whose input is quantized as `entering` says; says how their result is.
+fn integer_layers(chain: &mut Chain, layers: &[QuantizedLayer], entering: Quantization) -> Quantization {
+    let mut quantization = entering;
     for layer in layers {
         match layer {
-            QuantizedLayer::Conv(conv) => scale = quantized_convolution(chain, conv, &scale),
+            QuantizedLayer::Conv(conv) => quantization = quantized_convolution(chain, conv, &quantization),
             QuantizedLayer::MaxPool(pool) => max_pool(chain, pool),
             QuantizedLayer::Residual(residual) => {
                 let name = |part: &str| format!("{}.{part}", residual.name);
                 let entering = chain.value.clone();
-                let body_scale = integer_layers(chain, &residual.body, &scale);
-                chain.node(&name("body"), "DequantizeLinear", &[&body_scale, "zero"], vec![]);
+                let body_result = integer_layers(chain, &residual.body, quantization.clone());
+                chain.node(&name("body"), "DequantizeLinear", &body_result.inputs(), vec![]);
                 let body = std::mem::replace(&mut chain.value, entering);
-                let shortcut_scale = integer_layers(chain, &residual.shortcut, &scale);
-                chain.node(&name("shortcut"), "DequantizeLinear", &[&shortcut_scale, "zero"], vec![]);
+                let shortcut = integer_layers(chain, &residual.shortcut, quantization);
+                chain.node(&name("shortcut"), "DequantizeLinear", &shortcut.inputs(), vec![]);
                 chain.node(&name("add"), "Add", &[&body], vec![]);
                 chain.node(&name("activation"), "Relu", &[], vec![]);
-                scale = name("scale");
-                chain.floats(&scale, &[], [residual.output_scale]);
-                chain.node(&name("quantize"), "QuantizeLinear", &[&scale, "zero"], vec![]);
+                quantization = Quantization::new(chain, &name("scale"), residual.output_scale, Activation::Relu);
+                chain.node(&name("quantize"), "QuantizeLinear", &quantization.inputs(), vec![]);
             }
         }
     }
-    scale
+    quantization
 }
 
 fn convolution(chain: &mut Chain, conv: &FoldedConv) {
@@ -89,29 +114,26 @@ fn convolution(chain: &mut Chain, conv: &FoldedConv) {
     }
 }
 
-/// Adds a convolution whose input has the scale called `input_scale`; gives the name of its result's scale.
-fn quantized_convolution(chain: &mut Chain, conv: &QuantizedConv, input_scale: &str) -> String {
+/// Adds a convolution whose input is quantized as `entering` says; says how its result is.
+fn quantized_convolution(chain: &mut Chain, conv: &QuantizedConv, entering: &Quantization) -> Quantization {
     let name = |part: &str| format!("{}.{part}", conv.name);
-    let (weight, weight_scale, bias, scale) = (name("weight"), name("weight_scale"), name("bias"), name("scale"));
+    let (weight, weight_scale, bias) = (name("weight"), name("weight_scale"), name("bias"));
     chain.int8s(&weight, conv.weight.shape(), conv.weight.iter().copied());
     // A scale for the whole tensor has to be a scalar.
     let scales = if conv.weight_scales.len() == 1 { vec![] } else { vec![conv.weight_scales.len()] };
     chain.floats(&weight_scale, &scales, conv.weight_scales.iter().copied());
     chain.int32s(&bias, &[conv.bias.len()], conv.bias.iter().copied());
-    chain.floats(&scale, &[], [conv.output_scale]);
-    let inputs = [input_scale, "zero", &weight, &weight_scale, "zero", &scale, "zero", &bias];
+    let result = Quantization::new(chain, &name("scale"), conv.output_scale, conv.activation);
+    let ([scale, zero], [result_scale, result_zero]) = (entering.inputs(), result.inputs());
+    let inputs = [scale, zero, &weight, &weight_scale, WEIGHT_ZERO, result_scale, result_zero, &bias];
     let attributes = convolution_attributes(conv.weight.shape(), conv.stride, conv.padding);
     chain.node(&conv.name, "QLinearConv", &inputs, attributes);
-    match conv.activation {
-        Activation::Identity => {}
-        Activation::Relu => chain.node(&name("activation"), "Relu", &[], vec![]),
-        Activation::LeakyRelu(slope) => {
-            chain.node(&name("dequantize"), "DequantizeLinear", &[&scale, "zero"], vec![]);
-            chain.node(&name("activation"), "LeakyRelu", &[], vec![float("alpha", slope)]);
-            chain.node(&name("quantize"), "QuantizeLinear", &[&scale, "zero"], vec![]);
-        }
+    if let Activation::LeakyRelu(slope) = conv.activation {
+        chain.node(&name("dequantize"), "DequantizeLinear", &result.inputs(), vec![]);
+        chain.node(&name("activation"), "LeakyRelu", &[], vec![float("alpha", slope)]);
+        chain.node(&name("quantize"), "QuantizeLinear", &result.inputs(), vec![]);
     }
-    scale
+    result
 }
 
 /// A convolution's attributes; `shape` is its weight's, \[out, in, height, width\].

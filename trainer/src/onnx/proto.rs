@@ -5,6 +5,8 @@
 pub const FLOAT: i32 = 1;
 /// `TensorProto.DataType.INT8`.
 pub const INT8: i32 = 3;
+/// `TensorProto.DataType.UINT8`.
+pub const UINT8: i32 = 2;
 /// `TensorProto.DataType.INT32`.
 pub const INT32: i32 = 6;
 
@@ -126,7 +128,7 @@ pub struct TensorProto {
     /// Shape; empty for a scalar.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// [`FLOAT`], [`INT8`] or [`INT32`].
+    /// [`FLOAT`], [`UINT8`], [`INT8`] or [`INT32`].
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     /// Name.

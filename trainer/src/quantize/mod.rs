@@ -1,5 +1,5 @@
-//! Post-training quantization of the encoder to int8, in the form that runs fastest in tract: symmetric signed values,
-//! scalar zero points of 0, ReLU and max pooling on the integers.
+//! Post-training quantization of the encoder to integers of 8 bits: weights -127..=127, values -128..=127 or, after a ReLU,
+//! 0..=255. ReLU and max pooling are done on the integers.
 
 mod choose;
 mod equalise;
@@ -23,7 +23,7 @@ use tch::{Kind, TchError, Tensor};
 /// scale no byte value falls on a rounding tie.
 const INPUT_SCALE: f32 = 1.0 / 127.0;
 
-/// Products of two int8 that a 32-bit sum, half of it, takes without overflow.
+/// Products of two int8 that a 32-bit sum, half of it, takes without overflow; of values after a ReLU it takes half as many.
 pub(crate) const MAX_FAN_IN: usize = (1 << 30) / (128 * 127);
 
 /// The largest bias: the other half.
@@ -45,7 +45,7 @@ pub enum QuantizeError {
     #[error("quantizing: layer {0:?} has values that are not finite: the training has diverged")]
     NotFinite(String),
     /// 32-bit sums could overflow.
-    #[error("quantizing: layer {layer:?} sums {fan_in} products: at most {MAX_FAN_IN} fit 32 bits")]
+    #[error("quantizing: layer {layer:?} sums {fan_in} products, more than fit 32 bits: make it narrower")]
     FanIn {
         /// The layer.
         layer: String,
@@ -68,7 +68,7 @@ impl From<TchError> for QuantizeError {
 /// on images), so that a layer also makes up for the layers before it. Both streams are held in memory: about 12 bytes
 /// for each value of the widest layer and image, and in a residual block 8 more for each value that enters it.
 ///
-/// A leaky ReLU's slope is moved by less than 1 % so that no int8 falls on a rounding tie, on which runtimes disagree.
+/// A leaky ReLU's slope is moved by less than 1 % so that no integer falls on a rounding tie, on which runtimes disagree.
 pub fn quantize(
     net: &FoldedNet,
     images: &[Vec<f32>],
@@ -152,7 +152,7 @@ fn quantize_conv(
     let float = FloatConv::new(conv)?;
     streams.map_float(|x| float.pre_activation(x))?;
     let output_scale = activation_scale(&conv.name, conv.activation, input_scale, &streams.float, options.calibration)?;
-    let (weight, weight_scales) = quantize_weight(conv, input_scale, output_scale, options.weight_scales);
+    let (weight, weight_scales) = quantize_weight(conv, [input_scale, output_scale], options.weight_scales);
     let mut quantized = QuantizedConv {
         name: conv.name.clone(),
         weight,
@@ -210,22 +210,22 @@ fn activation_scale(
         let values = Vec::<f32>::try_from(&batch.f_contiguous()?.f_view(-1_i64)?)?;
         histogram.add(values.into_iter().map(kept));
     }
-    let scale = histogram.scale(calibration, |x, scale| activation_error(x, scale, activation));
+    let [_, steps] = activation.integers();
+    let scale = histogram.scale(calibration, steps, |x, scale| activation_error(x, scale, activation));
     Ok(exact_output_scale(scale, input_scale))
 }
 
 /// Integer weights and their scales: those of least square error, which clip outliers where that pays.
 fn quantize_weight(
     conv: &FoldedConv,
-    input_scale: f32,
-    output_scale: f32,
+    [input_scale, output_scale]: [f32; 2],
     weight_scales: WeightScales,
 ) -> (Array4<i8>, Vec<f32>) {
     let scale = |values: ArrayViewD<'_, f32>| {
         let mut histogram = Histogram::new(values.iter().fold(0.0_f32, |m, w| m.max(w.abs())));
         histogram.add(values.iter().copied());
-        let scale = histogram.scale(Calibration::MeanSquareError, weight_error);
-        exact_weight_scale(scale, input_scale, output_scale)
+        let scale = histogram.scale(Calibration::MeanSquareError, 127.0, weight_error);
+        exact_weight_scale(scale, input_scale, output_scale, conv.activation.integers()[1])
     };
     let scales: Vec<f32> = match weight_scales {
         WeightScales::PerTensor => vec![scale(conv.weight.view().into_dyn())],
@@ -263,7 +263,7 @@ impl Streams {
         let mut streams = Streams { float: Vec::new(), int: Vec::new() };
         for batch in batches(&net.input, &images.concat(), images.len())? {
             let batch = batch?;
-            streams.int.push(quantize_linear(&batch, INPUT_SCALE)?);
+            streams.int.push(quantize_linear(&batch, INPUT_SCALE, Activation::Identity)?);
             streams.float.push(batch);
         }
         Ok(streams)
@@ -307,7 +307,8 @@ fn check(net: &FoldedNet, images: &[Vec<f32>], options: &QuantizeOptions) -> Res
             return Err(QuantizeError::NotFinite(conv.name.clone()));
         }
         let fan_in = conv.weight.len() / conv.bias.len().max(1);
-        if fan_in > MAX_FAN_IN {
+        let after_relu = net.convolutions().any(|conv| conv.activation == Activation::Relu);
+        if fan_in > if after_relu { MAX_FAN_IN / 2 } else { MAX_FAN_IN } {
             return Err(QuantizeError::FanIn { layer: conv.name.clone(), fan_in });
         }
     }

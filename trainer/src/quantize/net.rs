@@ -1,11 +1,13 @@
 //! The quantized encoder: integers, and the scales that say what they stand for.
+//!
+//! Values are 8 bits: -128..=127, or, after a ReLU, 0..=255.
 
 use crate::folded::{Activation, MaxPool, Readout};
 use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 use std::fmt;
 
-/// An int8 encoder. Every zero point is 0: a value is its integer times its tensor's scale.
+/// An int8 encoder. A value is its integer times its tensor's scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedNet {
     /// The input, in floats.
@@ -48,7 +50,7 @@ pub struct QuantizedConv {
     pub stride: usize,
     /// Zero padding on all four sides.
     pub padding: usize,
-    /// What follows, on the int8 result; a leaky ReLU's slope is a hair off the trained one (see
+    /// What follows, on the integers; a leaky ReLU's slope is a hair off the trained one (see
     /// [`quantize`](super::quantize)).
     pub activation: Activation,
     /// The input's scale.
@@ -101,9 +103,9 @@ pub enum Calibration {
 /// How many scales a weight tensor gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightScales {
-    /// One: the fast form in tract.
+    /// One.
     PerTensor,
-    /// One an output channel: closer, slower in tract.
+    /// One an output channel: closer.
     PerChannel,
 }
 
@@ -111,7 +113,7 @@ impl Default for QuantizeOptions {
     fn default() -> QuantizeOptions {
         QuantizeOptions {
             calibration: Calibration::MeanSquareError,
-            weight_scales: WeightScales::PerTensor,
+            weight_scales: WeightScales::PerChannel,
             equalise: true,
             bias_correction: true,
         }
@@ -167,6 +169,13 @@ impl QuantizedNet {
             QuantizedLayer::MaxPool(_) => None,
         };
         self.layers.iter().rev().find_map(scale).unwrap_or(self.input_scale)
+    }
+}
+
+impl Activation {
+    /// The least and the largest integer of what it gives.
+    pub(crate) fn integers(self) -> [f32; 2] {
+        if self == Activation::Relu { [0.0, 255.0] } else { [-128.0, 127.0] }
     }
 }
 

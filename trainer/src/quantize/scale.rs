@@ -11,8 +11,8 @@ const BINS: usize = 2048;
 const SHRINK: f32 = 0.97;
 const STEPS: i32 = 100;
 
-/// Multipliers are whole numbers of one over this.
-const STEPS_PER_UNIT: f32 = (1 << 17) as f32;
+/// f32 holds every whole number of so many.
+const WHOLE_IN_F32: f32 = (1 << 24) as f32;
 
 /// Counts of values over -largest..=largest.
 pub(crate) struct Histogram {
@@ -39,14 +39,14 @@ impl Histogram {
     }
 
     /// The scale that `calibration` chooses; `error` gives, for a value and a scale, by how much the quantized value
-    /// misses. A tensor of zeros gets the scale 1.
-    pub(crate) fn scale(&self, calibration: Calibration, error: impl Fn(f32, f32) -> f32) -> f32 {
+    /// misses; `steps` is the largest integer. A tensor of zeros gets the scale 1.
+    pub(crate) fn scale(&self, calibration: Calibration, steps: f32, error: impl Fn(f32, f32) -> f32) -> f32 {
         let limit = match calibration {
             Calibration::MinMax => self.largest,
             Calibration::Percentile(percent) => self.percentile(percent),
-            Calibration::MeanSquareError => self.least_error(error),
+            Calibration::MeanSquareError => self.least_error(steps, error),
         };
-        if limit / 127.0 < f32::MIN_POSITIVE { 1.0 } else { limit / 127.0 }
+        if limit / steps < f32::MIN_POSITIVE { 1.0 } else { limit / steps }
     }
 
     /// The middle of each bin that is not empty, with its count.
@@ -70,11 +70,11 @@ impl Histogram {
         self.largest
     }
 
-    fn least_error(&self, error: impl Fn(f32, f32) -> f32) -> f32 {
+    fn least_error(&self, steps: f32, error: impl Fn(f32, f32) -> f32) -> f32 {
         let mut best = (f64::INFINITY, self.largest);
         for step in 0..STEPS {
             let limit = self.largest * SHRINK.powi(step);
-            let square = |(x, count): (f32, u64)| f64::from(error(x, limit / 127.0)).powi(2) * count as f64;
+            let square = |(x, count): (f32, u64)| f64::from(error(x, limit / steps)).powi(2) * count as f64;
             let sum: f64 = self.bins().map(square).sum();
             if sum < best.0 {
                 best = (sum, limit);
@@ -84,13 +84,14 @@ impl Histogram {
     }
 }
 
-/// By how much an activation misses when `x`, before the activation, is rounded to an int8 of `scale` and the activation
+/// By how much an activation misses when `x`, before the activation, is rounded to an integer of `scale` and the activation
 /// is applied to that.
 pub(crate) fn activation_error(x: f32, scale: f32, activation: Activation) -> f32 {
-    let q = (x / scale).round_ties_even().clamp(-128.0, 127.0);
+    let [least, largest] = activation.integers();
+    let q = (x / scale).round_ties_even().clamp(least, largest);
     match activation {
         Activation::Identity => q * scale - x,
-        Activation::Relu => q.max(0.0) * scale - x.max(0.0),
+        Activation::Relu => q * scale - x.max(0.0),
         Activation::LeakyRelu(slope) => {
             let (q, x) = if q < 0.0 { ((q * slope).round_ties_even(), x * slope) } else { (q, x) };
             q * scale - x
@@ -121,14 +122,16 @@ pub(crate) fn exact_output_scale(scale: f32, input_scale: f32) -> f32 {
         .unwrap_or(scale)
 }
 
-/// A weight scale near `scale` with which input_scale * scale / output_scale is a whole number of 2^-17, so that every
-/// runtime rounds alike: a sum that does not saturate is then below 2^24 of those steps, f32 holds its product exactly,
+/// A weight scale near `scale` with which input_scale * scale / output_scale is a whole number of 2^-17 (2^-16 where
+/// results go up to 255), so that every runtime rounds alike: a sum that does not saturate is then below 2^24 of those steps,
+/// f32 holds its product exactly,
 /// and fixed-point and floating-point arithmetic agree to the bit. Without it about one value in a million rounds
 /// differently, and in a deep network one such value spreads until the whole rounding error differs. Where no scale
 /// within 5 % does it, fewer than one in a hundred, `scale` stays.
-pub(crate) fn exact_weight_scale(scale: f32, input_scale: f32, output_scale: f32) -> f32 {
+pub(crate) fn exact_weight_scale(scale: f32, input_scale: f32, output_scale: f32, largest: f32) -> f32 {
     const FURTHEST: f32 = 0.05;
     const REACH: i32 = 16;
+    let steps_per_unit = WHOLE_IN_F32 / (largest + 1.0);
     // Runtimes compute the multiplier in f32, each in its own order (the last is tract's for one scale a channel): all
     // have to hit it.
     let hits = |s: f32, multiplier: f32| {
@@ -137,12 +140,12 @@ pub(crate) fn exact_weight_scale(scale: f32, input_scale: f32, output_scale: f32
             [sum_scale / output_scale, sum_scale * output_scale.recip(), s * (input_scale * output_scale.recip())];
         orders.iter().all(|&m| m == multiplier)
     };
-    let wanted = input_scale * scale / output_scale * STEPS_PER_UNIT;
+    let wanted = input_scale * scale / output_scale * steps_per_unit;
     (0..=REACH)
         .flat_map(|i| [wanted.round() + i as f32, wanted.round() - i as f32])
         .filter(|steps| (steps / wanted - 1.0).abs() <= FURTHEST)
         .find_map(|steps| {
-            let multiplier = steps / STEPS_PER_UNIT;
+            let multiplier = steps / steps_per_unit;
             let near = (multiplier * output_scale / input_scale).to_bits();
             let neighbours = (-4..=4).filter_map(|i| near.checked_add_signed(i)).map(f32::from_bits);
             neighbours.into_iter().find(|&s| hits(s, multiplier))
@@ -172,14 +175,15 @@ mod tests {
     #[test]
     fn each_calibration_finds_its_limit() {
         let error = |x: f32, scale: f32| activation_error(x, scale, Activation::Identity);
-        let limit = |calibration| ramp().scale(calibration, error) * 127.0;
+        let limit = |calibration| ramp().scale(calibration, 127.0, error) * 127.0;
         assert_eq!(limit(Calibration::MinMax), 10.0);
         assert!((limit(Calibration::Percentile(99.0)) - 1.0).abs() < 0.02);
         assert!(limit(Calibration::Percentile(100.0)) >= 9.99);
         // One value of 10 among a thousand below 1: keeping it costs less than clipping it.
         assert!(limit(Calibration::MeanSquareError) > 9.0);
         // A ReLU does not see it.
-        let relu = ramp().scale(Calibration::MeanSquareError, |x, s| activation_error(x, s, Activation::Relu)) * 127.0;
+        let error = |x: f32, scale: f32| activation_error(x, scale, Activation::Relu);
+        let relu = ramp().scale(Calibration::MeanSquareError, 255.0, error) * 255.0;
         assert!((relu - 1.0).abs() < 0.05, "{relu}");
     }
 
@@ -188,7 +192,7 @@ mod tests {
         let mut zeros = Histogram::new(0.0);
         zeros.add([0.0; 5]);
         for calibration in [Calibration::MinMax, Calibration::Percentile(99.9), Calibration::MeanSquareError] {
-            assert_eq!(zeros.scale(calibration, weight_error), 1.0);
+            assert_eq!(zeros.scale(calibration, 127.0, weight_error), 1.0);
         }
     }
 
@@ -200,14 +204,15 @@ mod tests {
             let output = exact_output_scale(0.05 + i as f32 * 1e-4, input);
             assert!((output / (0.05 + i as f32 * 1e-4) - 1.0).abs() < 0.02);
             let scale = 0.003 + i as f32 * 1.7e-5;
-            let exact = exact_weight_scale(scale, input, output);
+            let largest = [127.0, 255.0][i % 2];
+            let exact = exact_weight_scale(scale, input, output, largest);
             assert!((exact / scale - 1.0).abs() < 0.051, "{exact} for {scale}");
             let multipliers = [input * exact / output, exact * (input * output.recip())];
-            missed += usize::from(multipliers.iter().any(|m| (m * STEPS_PER_UNIT).fract() != 0.0));
+            missed += usize::from(multipliers.iter().any(|m| (m * WHOLE_IN_F32 / (largest + 1.0)).fract() != 0.0));
         }
         assert!(missed <= 5, "{missed} of 500");
         // Too small for a whole number of steps.
-        assert_eq!(exact_weight_scale(1e-9, 1e-3, 1.0), 1e-9);
+        assert_eq!(exact_weight_scale(1e-9, 1e-3, 1.0, 127.0), 1e-9);
     }
 
     #[test]

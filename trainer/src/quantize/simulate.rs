@@ -1,7 +1,8 @@
 //! The integer network run with libtorch, to the bit as ONNX defines it: sums in 32-bit integers, one multiplication in
-//! f32, rounding half to even, saturation to -128..=127.
+//! f32, rounding half to even, saturation to 8 bits.
 
 use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual};
+use crate::folded::Activation::{Identity, Relu};
 use crate::folded::{Activation, MaxPool};
 use crate::forward::{FloatReadout, ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
 use ndarray::Array2;
@@ -18,7 +19,7 @@ impl QuantizedNet {
         let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
         let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
-            let x = run(&layers, quantize_linear(&x?, self.input_scale)?)?;
+            let x = run(&layers, quantize_linear(&x?, self.input_scale, Identity)?)?;
             let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
             push_rows(&unit_rows(&readout.run(&dequantized)?)?, &mut rows)?;
         }
@@ -53,7 +54,7 @@ impl IntWeights {
         };
         for (channel, entering) in conv.weight.axis_iter(ndarray::Axis(1)).enumerate() {
             let adds: Vec<i64> =
-                entering.outer_iter().map(|w| w.iter().map(|&w| 128 * i64::from(w).abs()).sum()).collect();
+                entering.outer_iter().map(|w| w.iter().map(|&w| 255 * i64::from(w).abs()).sum()).collect();
             let full = reach.iter().zip(&adds).any(|(r, a)| r + a > EXACT_IN_F32);
             if full && channel > first_channel {
                 parts.push(part(first_channel, channel)?);
@@ -65,7 +66,7 @@ impl IntWeights {
         Ok(IntWeights { parts, stride: conv.stride as i64, padding: conv.padding as i64 })
     }
 
-    /// The sums without bias, f64 tensor of integers; `x` is an f32 tensor of integers -128..=127.
+    /// The sums without bias, f64 tensor of integers; `x` is an f32 tensor of integers, -128..=255.
     pub(crate) fn sums(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let mut sum: Option<Tensor> = None;
         for part in &self.parts {
@@ -83,7 +84,7 @@ impl IntWeights {
     }
 }
 
-/// What the int8 layer gives for its sums without bias: an f32 tensor of integers -128..=127.
+/// What the layer gives for its sums without bias: an f32 tensor of integers.
 pub(crate) fn requantize(sums: &Tensor, conv: &QuantizedConv) -> Result<Tensor, TchError> {
     let out = conv.bias.len();
     let shape = [1, out as i64, 1, 1];
@@ -91,32 +92,33 @@ pub(crate) fn requantize(sums: &Tensor, conv: &QuantizedConv) -> Result<Tensor, 
     let multipliers: Vec<f32> = (0..out).map(|o| conv.multiplier(o)).collect();
     let sums = sums.f_to_kind(Kind::Double)?.f_add(&Tensor::f_from_slice(&bias)?.f_view(shape)?)?;
     let scaled = sums.f_to_kind(Kind::Float)?.f_mul(&Tensor::f_from_slice(&multipliers)?.f_view(shape)?)?;
-    let q = saturate(&scaled)?;
+    let q = saturate(&scaled, conv.activation)?;
     match conv.activation {
-        Activation::Identity => Ok(q),
-        Activation::Relu => q.f_relu(),
+        // Saturation at 0 is the ReLU.
+        Identity | Relu => Ok(q),
         Activation::LeakyRelu(slope) => {
             let x = q.f_mul_scalar(f64::from(conv.output_scale))?;
-            quantize_linear(&x.f_maximum(&x.f_mul_scalar(f64::from(slope))?)?, conv.output_scale)
+            quantize_linear(&x.f_maximum(&x.f_mul_scalar(f64::from(slope))?)?, conv.output_scale, Identity)
         }
     }
 }
 
-/// What the int8 block gives for its branches' integers: an f32 tensor of integers -128..=127. The scales have so few
+/// What the block gives for its branches' integers: an f32 tensor of integers 0..=255. The scales have so few
 /// significant bits that f32 holds the products exactly: every runtime gets the same sum.
 pub(crate) fn add_branches(body: &Tensor, shortcut: &Tensor, block: &QuantizedResidual) -> Result<Tensor, TchError> {
     let body = body.f_mul_scalar(f64::from(block.body_scale))?;
     let shortcut = shortcut.f_mul_scalar(f64::from(block.shortcut_scale))?;
-    quantize_linear(&body.f_add(&shortcut)?.f_relu()?, block.output_scale)
+    quantize_linear(&body.f_add(&shortcut)?.f_relu()?, block.output_scale, Relu)
 }
 
-/// ONNX's QuantizeLinear with zero point 0, as an f32 tensor of integers.
-pub(crate) fn quantize_linear(x: &Tensor, scale: f32) -> Result<Tensor, TchError> {
-    saturate(&x.f_div_scalar(f64::from(scale))?)
+/// ONNX's QuantizeLinear, as an f32 tensor of the integers that `after` leaves.
+pub(crate) fn quantize_linear(x: &Tensor, scale: f32, after: Activation) -> Result<Tensor, TchError> {
+    saturate(&x.f_div_scalar(f64::from(scale))?, after)
 }
 
-fn saturate(x: &Tensor) -> Result<Tensor, TchError> {
-    x.f_round()?.f_clamp(-128.0, 127.0)
+fn saturate(x: &Tensor, after: Activation) -> Result<Tensor, TchError> {
+    let [least, largest] = after.integers();
+    x.f_round()?.f_clamp(f64::from(least), f64::from(largest))
 }
 
 /// A layer made ready to run.

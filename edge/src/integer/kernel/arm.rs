@@ -34,8 +34,6 @@ fn run_dot(layer: &Layer, input: &[u8], output: &mut [u8]) {
 struct Dot;
 
 impl Kernel for Dot {
-    const FLIP: u8 = 0;
-
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,
@@ -94,8 +92,6 @@ impl Kernel for Dot {
 struct Neon;
 
 impl Kernel for Neon {
-    const FLIP: u8 = 0;
-
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,

@@ -80,9 +80,9 @@ impl Path {
         named.or_else(|| Path::ALL.into_iter().find(|path| path.is_available())).unwrap_or(Path::Portable)
     }
 
-    /// Activations are kept as their int8 value with these bits flipped: the dot products of x86 take one unsigned factor.
-    pub fn flip(self) -> u8 {
-        if matches!(self, Path::Avx512 | Path::AvxVnni) { 0x80 } else { 0 }
+    /// Whether bytes are read as unsigned: the dot products of x86 take one unsigned factor.
+    pub fn is_unsigned(self) -> bool {
+        matches!(self, Path::Avx512 | Path::AvxVnni)
     }
 
     /// Runs a convolution layer.
@@ -133,10 +133,7 @@ impl<'a, const PIXELS: usize, const VECTORS: usize> Window<'a, PIXELS, VECTORS> 
 
 /// One processor's way to add up products.
 pub trait Kernel {
-    /// See [`Path::flip`].
-    const FLIP: u8;
-
-    /// For each pixel and vector the sums of weight times byte over the window.
+    /// For each pixel and vector the sums of weight times byte over the window, bytes as [`Path::is_unsigned`] says.
     ///
     /// # Safety
     /// The processor has the kernel's instructions.

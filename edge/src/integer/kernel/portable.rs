@@ -6,8 +6,6 @@ use super::{Kernel, LANES, Sums, Window};
 pub struct Portable;
 
 impl Kernel for Portable {
-    const FLIP: u8 = 0;
-
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,

@@ -55,8 +55,6 @@ fn run_avx2(layer: &Layer, input: &[u8], output: &mut [u8]) {
 struct Avx512;
 
 impl Kernel for Avx512 {
-    const FLIP: u8 = 0x80;
-
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,
@@ -101,8 +99,6 @@ struct Halves<D>(D);
 
 /// Adds products of four bytes each to eight sums.
 trait Dot {
-    const FLIP: u8;
-
     /// # Safety
     /// The processor has AVX2 and what the implementation says.
     unsafe fn add(sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i;
@@ -112,8 +108,6 @@ trait Dot {
 struct Vnni;
 
 impl Dot for Vnni {
-    const FLIP: u8 = 0x80;
-
     #[inline(always)]
     unsafe fn add(sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the caller's.
@@ -126,8 +120,6 @@ impl Dot for Vnni {
 struct Pairs;
 
 impl Dot for Pairs {
-    const FLIP: u8 = 0;
-
     #[inline(always)]
     unsafe fn add(sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the caller's.
@@ -139,8 +131,6 @@ impl Dot for Pairs {
 }
 
 impl<D: Dot> Kernel for Halves<D> {
-    const FLIP: u8 = D::FLIP;
-
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,

@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity edge-figures flash test-flash
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge test-kernels edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -75,6 +75,15 @@ test-camera: setup ## from camera to alert in emulated machines with a camera th
 
 test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>
 	@for arch in $(filter-out amd64,$(ARCH)); do scripts/parity.py $$arch $(BUNDLE) $(PICTURES); done
+
+bench-edge: setup ## times the edge encoder beside onnxruntime and tract, in turns; BUNDLES="name=file ..."
+	@scripts/setup-python.sh
+	cargo build $(CARGO_FLAGS) -p salad-trainer
+	cargo build $(CARGO_FLAGS) -p salad-edge --example encode
+	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
+
+test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
+	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
 	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)

@@ -50,6 +50,23 @@ pub enum Command {
         #[arg(long, value_parser = finite, allow_negative_numbers = true)]
         threshold: Option<f32>,
     },
+    /// Time a model on this device, stage by stage and in both forms, and say whether it keeps up with a camera.
+    Bench {
+        /// The bundle, NAME.salad.
+        bundle: PathBuf,
+        /// A JPEG as the camera gives it; one of 640 x 480 is made up where none is given.
+        #[arg(long)]
+        picture: Option<PathBuf>,
+        /// How long to time each form, seconds, 1 to 3600; minutes show whether the device gets too warm.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// Frames a second that are wanted.
+        #[arg(long, default_value_t = 5.0, value_parser = positive)]
+        rate: f64,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the local cameras with their formats, sizes, rates and controls.
     Cameras {
         /// Print one JSON array.
@@ -130,6 +147,10 @@ impl CameraChoice {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
     parsed.ok_or_else(|| "not a time such as 2s, 500ms or 1m".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0).ok_or_else(|| "not a number above 0".to_owned())
 }
 
 fn share(text: &str) -> Result<f32, String> {

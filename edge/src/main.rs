@@ -3,6 +3,7 @@
 use clap::Parser;
 use salad_edge::cli::{Cli, Command};
 use salad_edge::commands::Outcome;
+use salad_edge::commands::bench::{BenchOptions, bench};
 use salad_edge::commands::cameras::cameras;
 use salad_edge::commands::capture::capture;
 use salad_edge::commands::collect::{CollectOptions, collect};
@@ -41,6 +42,10 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Score { bundle, paths, form, json, threads, threshold } => {
             let options = ScoreOptions { bundle, paths, form, json, threads, threshold };
             Ok(score(&options, &mut out, &mut io::stderr())?)
+        }
+        Command::Bench { bundle, picture, seconds, rate, json } => {
+            bench(&BenchOptions { bundle, picture, seconds, rate, json }, &mut out)?;
+            Ok(Outcome::Complete)
         }
         Command::Cameras { json } => {
             cameras(json, &mut out)?;

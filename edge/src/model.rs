@@ -18,6 +18,11 @@ const TIMED_FRAMES: usize = 15;
 /// The longest that timing goes on; slow devices make do with fewer frames.
 const TIMED_AT_MOST: Duration = Duration::from_secs(3);
 
+/// Normal pictures on which both forms are compared, and how close their embeddings have to be. A bundle's own figures are
+/// above 0.99; a processor on which arithmetic goes wrong has one near 0.
+const COMPARED_PICTURES: usize = 4;
+const LEAST_COSINE: f32 = 0.9;
+
 /// Which numeric form to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +31,7 @@ pub enum FormChoice {
     F32,
     /// 8-bit integers.
     Int8,
-    /// The faster of the two on this device, timed at the start.
+    /// The faster of the two on this device, timed at the start; f32 where int8 does not agree with it here.
     #[default]
     Auto,
 }
@@ -109,8 +114,13 @@ impl Model {
     }
 }
 
-/// Lets both score the same frame in turns and takes the one with the lower median time.
+/// Lets both score the same frame in turns and takes the one with the lower median time; int8 only where its embeddings of
+/// normal pictures are close to those of f32 on this processor too.
 fn faster(f32: Model, int8: Model) -> Result<Model, EncoderError> {
+    if let Some(cosine) = agreement(&f32, &int8)?.filter(|cosine| *cosine < LEAST_COSINE) {
+        log::warn!("form auto: embeddings in int8 are not those in f32 (cosine {cosine:.3}); taking f32");
+        return Ok(f32);
+    }
     let (width, height) = (f32.manifest.input.width, f32.manifest.input.height);
     let rgb = (0..width * height * 3).map(|i| (i * 31 % 251) as u8).collect();
     let Ok(frame) = Frame::new(width, height, rgb) else { return Ok(int8) };
@@ -141,6 +151,23 @@ fn faster(f32: Model, int8: Model) -> Result<Model, EncoderError> {
     Ok(chosen)
 }
 
+/// The least cosine between both forms' embeddings of some normal pictures; `None` where the bundle has no pictures.
+fn agreement(f32: &Model, int8: &Model) -> Result<Option<f32>, EncoderError> {
+    let (mut f32_scorer, mut int8_scorer) = (f32.scorer()?, int8.scorer()?);
+    let mut least: Option<f32> = None;
+    let pictures = f32.thumbnails.iter().take(COMPARED_PICTURES).filter_map(|jpeg| Frame::decode(jpeg).ok());
+    for picture in pictures {
+        f32_scorer.score(&picture)?;
+        int8_scorer.score(&picture)?;
+        let (a, b) = (f32_scorer.embeddings(), int8_scorer.embeddings());
+        // Of unit length each, one for each place.
+        let sum: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+        let cosine = sum / f32.manifest.places() as f32;
+        least = Some(least.map_or(cosine, |least| least.min(cosine)));
+    }
+    Ok(least)
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
@@ -149,7 +176,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::{anomalous_frame, bundle, expected_score, normal_frame};
+    use crate::support::{Net, anomalous_frame, bundle, expected_score, normal_frame};
 
     #[test]
     fn each_form_scores_with_its_own_bank_and_threshold() {
@@ -169,6 +196,14 @@ mod tests {
                 assert!((scored.score - expected).abs() < 1e-4, "{form}: {} against {expected}", scored.score);
             }
         }
+    }
+
+    #[test]
+    fn auto_does_not_take_an_int8_form_that_disagrees() {
+        let mut bundle = bundle();
+        bundle.encoder_int8 = Net { mirrored: true, ..Net::default() }.onnx();
+        bundle.thumbnails = vec![normal_frame().to_jpeg(90)];
+        assert_eq!(Model::load(&bundle, FormChoice::Auto).unwrap().form, Form::F32);
     }
 
     #[test]

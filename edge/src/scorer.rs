@@ -6,6 +6,18 @@ use salad_shared::patch::{ImageScore, ImageScorer, PatchGrid};
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::ScoreSpec;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the parts of a score took.
+#[derive(Debug, Clone, Copy)]
+pub struct Stages {
+    /// To the input's size.
+    pub resize: Duration,
+    /// To embeddings.
+    pub encode: Duration,
+    /// Among the prototypes, and the score.
+    pub search: Duration,
+}
 
 /// Gives frames their scores; buffers are kept between frames.
 pub struct Scorer {
@@ -35,10 +47,25 @@ impl Scorer {
 
     /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.
     pub fn score(&mut self, frame: &Frame) -> Result<&ImageScore, EncoderError> {
-        self.encoder.encode(self.preprocessor.resized(frame), &mut self.embeddings)?;
+        self.timed(frame)?;
+        Ok(&self.last)
+    }
+
+    /// The same, and how long each part took; [`last`](Scorer::last) has the score.
+    pub fn timed(&mut self, frame: &Frame) -> Result<Stages, EncoderError> {
+        let start = Instant::now();
+        let rgb = self.preprocessor.resized(frame);
+        let resized = Instant::now();
+        self.encoder.encode(rgb, &mut self.embeddings)?;
+        let encoded = Instant::now();
         let (bank, patches) = (self.bank.as_ref(), self.patches.as_ref());
         self.image_scorer.score(&self.spec, patches, bank, &self.embeddings, &mut self.last);
-        Ok(&self.last)
+        Ok(Stages { resize: resized - start, encode: encoded - resized, search: encoded.elapsed() })
+    }
+
+    /// The embeddings of the last frame, \[P, d\].
+    pub fn embeddings(&self) -> &[f32] {
+        &self.embeddings
     }
 
     /// What the last frame came to that could be scored.

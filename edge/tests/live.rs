@@ -93,13 +93,17 @@ impl Run {
     /// Ends it as a user would; what it said.
     fn end(&mut self) -> String {
         let child = self.child.take().unwrap();
-        let kill = format!("kill -TERM {}", child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        terminate(&child);
         let output = child.wait_with_output().unwrap();
         let said = stderr(&output);
         assert!(output.status.success() && !said.contains("panicked"), "{said}");
         said
     }
+}
+
+fn terminate(child: &Child) {
+    let kill = format!("kill -TERM {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 impl Drop for Run {
@@ -176,7 +180,8 @@ fn a_covered_lens_is_told_through_regions_too() {
     let args = ["collect", "--config", "edge.toml", "--count", "1", "--every", "10ms", "set"];
     let mut child = program(run.dir.path(), &args).stderr(Stdio::null()).spawn().unwrap();
     sleep(Duration::from_secs(3));
-    child.kill().unwrap();
+    // Asked and not killed, so that it ends its capture program.
+    terminate(&child);
     child.wait().unwrap();
     assert_eq!(fs::read_dir(run.dir.path().join("set/train/good")).unwrap().count(), 0);
 }

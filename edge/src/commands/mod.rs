@@ -1,5 +1,6 @@
 //! What the program's subcommands do.
 
+pub mod bench;
 pub mod cameras;
 pub mod capture;
 pub mod collect;

@@ -26,11 +26,13 @@ pub struct Net {
     pub dim: i64,
     /// Whether the output is scaled to unit length.
     pub normalised: bool,
+    /// Whether all outputs have the other sign.
+    pub mirrored: bool,
 }
 
 impl Default for Net {
     fn default() -> Net {
-        Net { size: 16, dim: 4, normalised: true }
+        Net { size: 16, dim: 4, normalised: true, mirrored: false }
     }
 }
 
@@ -38,11 +40,12 @@ impl Net {
     /// The ONNX file's bytes. Output j < 3 is the mean of channel j, output 3 a constant, any further ones 0.
     pub fn onnx(&self) -> Vec<u8> {
         let plane = (self.size * self.size) as usize;
-        let weight = |j: usize, c: usize| if j == c { 1.0 / plane as f32 } else { 0.0 };
+        let sign = if self.mirrored { -1.0 } else { 1.0 };
+        let weight = |j: usize, c: usize| if j == c { sign / plane as f32 } else { 0.0 };
         let weights: Vec<f32> = (0..self.dim as usize)
             .flat_map(|j| (0..3).flat_map(move |c| std::iter::repeat_n(weight(j, c), plane)))
             .collect();
-        let bias: Vec<f32> = (0..self.dim).map(|j| if j == 3 { 0.1 } else { 0.0 }).collect();
+        let bias: Vec<f32> = (0..self.dim).map(|j| if j == 3 { 0.1 * sign } else { 0.0 }).collect();
         let mut nodes = vec![
             node("Conv", &["image", "w", "b"], "c", vec![ints("kernel_shape", &[self.size, self.size])]),
             node("Flatten", &["c"], if self.normalised { "z" } else { "embedding" }, vec![int("axis", 1)]),

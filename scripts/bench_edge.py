@@ -93,7 +93,7 @@ def compare(name, folder, threads, rounds):
     times = {peer: [] for peer in workers if worker_runs(workers[peer])}
     for _ in range(rounds):
         for peer in times:
-            times[peer].append(workers[peer].times(FRAMES))
+            times[peer].append(workers[peer].times(FRAMES * (1 if threads == 1 else 5)))
     medians = {peer: statistics.median(t) for peer, t in times.items()}
     forms = [peer for peer in medians if peer.startswith("onnxruntime int8")]
     best = min(forms, key=medians.get)
@@ -108,7 +108,7 @@ def compare(name, folder, threads, rounds):
         memory = workers[peer].peak_mb()
         print(f"{peer:40} {medians[peer]:10.1f} {ratio:6.2f} {flop / medians[peer] / 1e3:8.1f} {cosine:8.5f} {memory:6.0f}", flush=True)
     for worker in workers.values():
-        worker.process.stdin.close()
+        worker.process.kill()
         worker.process.wait()
 
 

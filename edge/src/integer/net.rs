@@ -145,7 +145,6 @@ impl Net {
         if let Readout::Pooled { weight, inputs, bias } = &spec.readout {
             (*inputs == last.channels && Some(weight.len()) == inputs.checked_mul(bias.len())).then_some(())?;
         }
-        let spec = spec.clone();
         Some(Net {
             path,
             channels: spec.channels,
@@ -154,7 +153,7 @@ impl Net {
             steps,
             result: spec.result,
             result_scale: spec.result_scale,
-            readout: spec.readout,
+            readout: spec.readout.clone(),
             min_norm: spec.min_norm,
         })
     }

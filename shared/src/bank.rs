@@ -118,7 +118,12 @@ impl Best {
     }
 }
 
-/// The greatest is the least similar, and of equals the one with the higher row number.
+/// The most similar first, and of equals the one with the lower row number.
+fn order(a: &Neighbour, b: &Neighbour) -> Ordering {
+    b.similarity.total_cmp(&a.similarity).then(a.index.cmp(&b.index))
+}
+
+/// The greatest is what comes last in [`order`].
 #[derive(Debug, PartialEq)]
 struct Ranked(Neighbour);
 
@@ -126,7 +131,7 @@ impl Eq for Ranked {}
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Ranked) -> Ordering {
-        other.0.similarity.total_cmp(&self.0.similarity).then(self.0.index.cmp(&other.0.index))
+        order(&self.0, &other.0)
     }
 }
 
@@ -162,8 +167,9 @@ impl FloatBank {
         &self.rows
     }
 
-    /// The int8 form: the rows less their mean, row i as round((row - mean) / scale_i) with scale_i = max |row - mean| / 127.
-    /// Embeddings of normal images lie close together, and what tells them apart is what is worth the eight bits.
+    /// The int8 form: the rows less their mean, row i as round((row - mean) / scale_i) with scale_i = max |row - mean| / 127,
+    /// and what rounding left, in steps of scale_i / 254. Embeddings of normal images lie close together, and what tells them
+    /// apart is what is worth the eight bits.
     pub fn quantize(&self) -> Int8Bank {
         let mean = self.rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(self.rows.ncols()));
         let deviations = &self.rows - &mean;
@@ -172,11 +178,14 @@ impl FloatBank {
             .into_iter()
             .map(|row| row.iter().fold(0.0_f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE) / 127.0)
             .collect();
-        let mut rows = Array2::zeros(self.rows.raw_dim());
-        for ((i, j), q) in rows.indexed_iter_mut() {
-            *q = (deviations[[i, j]] / scales[i]).round().clamp(-127.0, 127.0) as i8;
+        let (mut rows, mut rest) = (Array2::zeros(self.rows.raw_dim()), Array2::zeros(self.rows.raw_dim()));
+        for ((i, j), deviation) in deviations.indexed_iter() {
+            let steps = deviation / scales[i];
+            let whole = steps.round().clamp(-127.0, 127.0);
+            rows[[i, j]] = whole as i8;
+            rest[[i, j]] = ((steps - whole) * REST_STEPS).round().clamp(-127.0, 127.0) as i8;
         }
-        Int8Bank::new(rows, scales, mean.to_vec())
+        Int8Bank::new(rows, rest, scales, mean.to_vec())
     }
 }
 
@@ -205,32 +214,49 @@ impl Bank for FloatBank {
     }
 }
 
+/// Steps of a row's rest in one of the row.
+const REST_STEPS: f32 = 254.0;
+
+/// Candidates that a search takes from the scan beyond those that are asked for, before it looks at their rests.
+const MARGIN: usize = 16;
+
 /// Prototypes in int8, \[P, d\], as deviations from their mean with one scale a row. The length of the row that the
 /// integers stand for divides the similarity, so that rounding does not bias it.
+///
+/// A search scans the rows, and orders the best of them with their rests, another eight bits that only those are read for: it
+/// finds what f32 finds, and reads a quarter of the bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Int8Bank {
     rows: Array2<i8>,
+    rest: Array2<i8>,
     scales: Vec<f32>,
     mean: Vec<f32>,
     inverse_norms: Vec<f32>,
 }
 
 impl Int8Bank {
-    /// `rows` \[P, d\], `scales` \[P\] and `mean` \[d\], so that row i stands for `mean + rows[i] * scales[i]`.
-    pub fn new(rows: Array2<i8>, scales: Vec<f32>, mean: Vec<f32>) -> Int8Bank {
-        let rows = row_by_row(rows);
-        let norm = |(row, &scale): (ArrayView1<i8>, &f32)| {
-            let value = |(&q, &m): (&i8, &f32)| f64::from(m) + f64::from(scale) * f64::from(q);
-            row.iter().zip(&mean).map(value).map(|v| v * v).sum::<f64>().sqrt()
+    /// `rows` and `rest` \[P, d\], `scales` \[P\] and `mean` \[d\], so that row i stands for
+    /// `mean + (rows[i] + rest[i] / 254) * scales[i]`.
+    pub fn new(rows: Array2<i8>, rest: Array2<i8>, scales: Vec<f32>, mean: Vec<f32>) -> Int8Bank {
+        let (rows, rest) = (row_by_row(rows), row_by_row(rest));
+        let norm = |((row, rest), &scale): ((ArrayView1<i8>, ArrayView1<i8>), &f32)| {
+            let steps = row.iter().zip(rest).map(|(&q, &r)| f64::from(q) + f64::from(r) / f64::from(REST_STEPS));
+            let values = steps.zip(&mean).map(|(steps, &m)| f64::from(m) + f64::from(scale) * steps);
+            values.map(|v| v * v).sum::<f64>().sqrt()
         };
-        let inverse_norms =
-            rows.rows().into_iter().zip(&scales).map(|row| (1.0 / norm(row).max(1e-12)) as f32).collect();
-        Int8Bank { rows, scales, mean, inverse_norms }
+        let parts = rows.rows().into_iter().zip(rest.rows()).zip(&scales);
+        let inverse_norms = parts.map(|row| (1.0 / norm(row).max(1e-12)) as f32).collect();
+        Int8Bank { rows, rest, scales, mean, inverse_norms }
     }
 
     /// The quantized rows, \[P, d\].
     pub fn rows(&self) -> &Array2<i8> {
         &self.rows
+    }
+
+    /// What rounding left of the rows, \[P, d\].
+    pub fn rest(&self) -> &Array2<i8> {
+        &self.rest
     }
 
     /// One scale a row, \[P\].
@@ -256,18 +282,16 @@ impl Bank for Int8Bank {
     fn similarities(&self, z: &[f32], out: &mut Vec<f32>) {
         let mut search = Search::default();
         self.quantize_queries(z, &mut search);
-        out.resize(self.len(), 0.0);
-        search.dots.resize(self.len(), 0);
-        if let (Some(rows), Some(&scale)) = (self.rows.as_slice(), search.scales.first()) {
-            dot::rows(rows, &search.queries, &mut search.dots);
-            self.scale_dots(0, scale, &search.dots, out);
+        out.clear();
+        if let Some(&scale) = search.scales.first() {
+            out.extend((0..self.len()).map(|row| self.similarity(row, &search.queries, scale)));
         }
     }
 
     fn search(&self, queries: &[f32], k: usize, search: &mut Search) {
         let dim = self.dim().max(1);
         let count = queries.len() / dim;
-        search.start(count, k);
+        search.start(count, k.saturating_add(MARGIN).min(self.len()));
         self.quantize_queries(queries, search);
         // All queries are held against a part of the bank before the next is read.
         let part = (PART_BYTES / dim).max(1);
@@ -283,6 +307,15 @@ impl Bank for Int8Bank {
             }
         }
         search.finish(count);
+        for query in 0..count {
+            let (z, scale) = (&search.queries[query * dim..][..dim], search.scales[query]);
+            let found = &mut search.best[query].found;
+            for neighbour in found.iter_mut() {
+                neighbour.similarity = self.similarity(neighbour.index, z, scale);
+            }
+            found.sort_unstable_by(order);
+            found.truncate(k);
+        }
     }
 }
 
@@ -314,7 +347,20 @@ impl Int8Bank {
         }
     }
 
-    /// Similarities of the rows from `first` on.
+    /// The similarity of one row, its rest included.
+    fn similarity(&self, row: usize, query: &[i16], scale: QueryScale) -> f32 {
+        let dot = |rows: &Array2<i8>| {
+            let mut dot = [0];
+            if let Some(row) = rows.row(row).as_slice() {
+                dot::rows(row, query, &mut dot);
+            }
+            dot[0] as f32
+        };
+        let steps = dot(&self.rows) + dot(&self.rest) / REST_STEPS;
+        (scale.to_mean + steps * scale.step * self.scales[row]) * self.inverse_norms[row]
+    }
+
+    /// Similarities of the rows from `first` on, without their rests.
     fn scale_dots(&self, first: usize, query: QueryScale, dots: &[i32], out: &mut [f32]) {
         let scales = self.scales[first..].iter().zip(&self.inverse_norms[first..]);
         for ((out, &dot), (row_scale, inverse_norm)) in out.iter_mut().zip(dots).zip(scales) {
@@ -352,7 +398,7 @@ mod tests {
             float.similarities(&row.to_vec(), &mut a);
             int8.similarities(&row.to_vec(), &mut b);
             for (x, y) in a.iter().zip(&b) {
-                assert!((x - y).abs() < 5e-3, "{x} against {y}");
+                assert!((x - y).abs() < 5e-5, "{x} against {y}");
             }
             assert_eq!(float.nearest(&row.to_vec(), 1)[0].index, int8.nearest(&row.to_vec(), 1)[0].index);
         }
@@ -376,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_zero_row_does_not_divide_by_zero() {
-        let bank = Int8Bank::new(array![[0, 0], [100, 0]], vec![0.01, 0.01], vec![0.0, 0.0]);
+        let bank = Int8Bank::new(array![[0, 0], [100, 0]], array![[0, 0], [0, 0]], vec![0.01, 0.01], vec![0.0, 0.0]);
         let mut out = Vec::new();
         bank.similarities(&[1.0, 0.0], &mut out);
         assert_eq!(out, [0.0, 1.0]);

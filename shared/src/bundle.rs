@@ -315,12 +315,14 @@ fn write_banks(bank: &FloatBank, int8: &Int8Bank) -> Result<Vec<u8>, String> {
     let rows = floats(&mut bank.rows().iter());
     let scales = floats(&mut int8.scales().iter());
     let mean = floats(&mut int8.mean().iter());
-    let quantized: Vec<u8> = int8.rows().iter().map(|v| v.to_le_bytes()[0]).collect();
+    let bytes = |rows: &Array2<i8>| rows.iter().map(|v| v.to_le_bytes()[0]).collect::<Vec<u8>>();
+    let (quantized, rest) = (bytes(int8.rows()), bytes(int8.rest()));
     let view = |dtype, shape: Vec<usize>, data| TensorView::new(dtype, shape, data).map_err(|e| e.to_string());
     let tensors = BTreeMap::from([
         ("prototypes", view(Dtype::F32, vec![p, d], &rows)?),
         ("prototypes.int8", view(Dtype::I8, vec![p, d], &quantized)?),
         ("prototypes.mean", view(Dtype::F32, vec![d], &mean)?),
+        ("prototypes.rest", view(Dtype::I8, vec![p, d], &rest)?),
         ("prototypes.scale", view(Dtype::F32, vec![p], &scales)?),
     ]);
     safetensors::serialize(tensors, None).map_err(|e| e.to_string())
@@ -328,8 +330,8 @@ fn write_banks(bank: &FloatBank, int8: &Int8Bank) -> Result<Vec<u8>, String> {
 
 fn read_banks(bytes: &[u8]) -> Result<(FloatBank, Int8Bank), String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-    if tensors.len() != 4 {
-        return Err(format!("{} tensors where there should be 4", tensors.len()));
+    if tensors.len() != 5 {
+        return Err(format!("{} tensors where there should be 5", tensors.len()));
     }
     let tensor = |name: &str, dtype, dims: usize| {
         let t = tensors.tensor(name).map_err(|e| format!("{name}: {e}"))?;
@@ -347,15 +349,21 @@ fn read_banks(bytes: &[u8]) -> Result<(FloatBank, Int8Bank), String> {
     let mean = floats(&tensor("prototypes.mean", Dtype::F32, 1)?);
     let shape = |t: &TensorView| (t.shape()[0], t.shape()[1]);
     let bank = Array2::from_shape_vec(shape(&rows), floats(&rows)).map_err(|e| e.to_string())?;
-    let values = quantized.data().iter().map(|&b| b as i8).collect();
-    let int8 = Array2::from_shape_vec(shape(&quantized), values).map_err(|e| e.to_string())?;
+    let signed = |t: &TensorView| {
+        let values = t.data().iter().map(|&b| b as i8).collect();
+        Array2::from_shape_vec(shape(t), values).map_err(|e| e.to_string())
+    };
+    let (int8, rest) = (signed(&quantized)?, signed(&tensor("prototypes.rest", Dtype::I8, 2)?)?);
+    if rest.dim() != int8.dim() {
+        return Err("prototypes.rest: its shape has to be that of prototypes.int8".to_owned());
+    }
     if int8.nrows() != scales.len() {
         return Err("prototypes.scale: there has to be one scale a row".to_owned());
     }
     if int8.ncols() != mean.len() {
         return Err("prototypes.mean: its length has to be that of a row".to_owned());
     }
-    Ok((FloatBank::new(bank), Int8Bank::new(int8, scales, mean)))
+    Ok((FloatBank::new(bank), Int8Bank::new(int8, rest, scales, mean)))
 }
 
 #[cfg(test)]

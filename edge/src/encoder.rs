@@ -1,4 +1,4 @@
-//! The encoder on the device: an ONNX part of a bundle, run in integers of our own ([`crate::integer`]) where it is a quantized
+//! The encoder on the device: an ONNX part of a bundle, run in integers of our own (`integer`) where it is a quantized
 //! one as the trainer writes them, else by tract. The only place that runs tract.
 
 use crate::integer::{Buffers, Net, Path, read};

@@ -95,7 +95,9 @@ def set_up():
     WORK.mkdir(parents=True, exist_ok=True)
     if not (WORK / "root-arm64.tar").exists():
         print("test-flash: making a Debian arm64 root, once; minutes", flush=True)
-        run("mmdebstrap", "--arch=arm64", "--variant=minbase", "--include=systemd,openssh-server", "bookworm", WORK / "root.part")
+        # By its name, mmdebstrap would make a folder of it.
+        options = ["--format=tar", "--arch=arm64", "--variant=minbase", "--include=systemd,openssh-server"]
+        run("mmdebstrap", *options, "bookworm", WORK / "root.part")
         os.rename(WORK / "root.part", WORK / "root-arm64.tar")
     if not (WORK / "root").exists():
         shutil.rmtree(WORK / "root.part", ignore_errors=True)
@@ -387,8 +389,8 @@ class Ssh(unittest.TestCase):
             self.assertEqual(code, 0, said)
             self.assert_device("1.0", "bundle one\n", "# mine\n")
         with self.subTest("over a package that somebody else installed"):
-            shutil.copy(make_deb("1.5"), self.root / "root/hand.deb")
-            run("chroot", self.root, "dpkg", "--force-confold", "-i", "/root/hand.deb")
+            shutil.copy(make_deb("1.5"), self.root / "var/tmp/hand.deb")
+            run("chroot", self.root, "dpkg", "--force-confold", "-i", "/var/tmp/hand.deb")
             code, said = self.ssh(self.v2, write("bad.salad", "bundle never-ready\n"))
             self.assertEqual((code, "rolled back" in said), (1, True), said)
             self.assert_device("1.5", "bundle one\n", "# mine\n")

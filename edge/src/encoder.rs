@@ -82,17 +82,13 @@ impl EncoderPlan {
 
     /// The same for a bundle's part by itself; `output` is embeddings of a frame and their length.
     pub fn new(onnx: &[u8], form: Form, input: InputSpec, output: [usize; 2]) -> Result<EncoderPlan, EncoderError> {
-        let part = part(form);
-        let unusable = |problem| EncoderError::Unusable { part, problem };
-        let proto = parse(part, onnx)?;
-        check_input(part, &proto, &input)?;
-        let integer = guarded(|| Ok(read(&proto).and_then(|spec| Net::new(&spec, Path::best())))).map_err(unusable)?;
-        if let Some(net) = integer.filter(|net| net.shape() == output) {
-            let plan = EncoderPlan { part, engine: Engine::Integer(Arc::new(net)), input, output };
-            plan.try_out()?;
-            return Ok(plan);
+        let (part, proto) = parse(onnx, form, &input)?;
+        let integer = guarded(|| Ok(read(&proto, &input).and_then(|spec| Net::new(&spec, Path::best()))));
+        let integer = integer.map_err(|problem| EncoderError::Unusable { part, problem })?;
+        match integer.filter(|net| net.shape() == output) {
+            Some(net) => EncoderPlan { part, engine: Engine::Integer(Arc::new(net)), input, output }.tried_out(),
+            None => EncoderPlan::planned_by_tract(part, &proto, input, output),
         }
-        EncoderPlan::with_tract(onnx, form, input, output)
     }
 
     /// The same, run by tract whatever the graph is.
@@ -102,17 +98,22 @@ impl EncoderPlan {
         input: InputSpec,
         output: [usize; 2],
     ) -> Result<EncoderPlan, EncoderError> {
-        let part = part(form);
+        let (part, proto) = parse(onnx, form, &input)?;
+        EncoderPlan::planned_by_tract(part, &proto, input, output)
+    }
+
+    fn planned_by_tract(
+        part: &'static str,
+        proto: &pb::ModelProto,
+        input: InputSpec,
+        output: [usize; 2],
+    ) -> Result<EncoderPlan, EncoderError> {
         let unusable = |problem| EncoderError::Unusable { part, problem };
         guarded(without_amx).map_err(unusable)?;
-        let proto = parse(part, onnx)?;
-        check_input(part, &proto, &input)?;
-        let model = guarded(|| tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()).map_err(unusable)?;
+        let model = guarded(|| onnx().model_for_proto_model(proto)?.into_typed()).map_err(unusable)?;
         check_output(part, &model, output)?;
         let plan = guarded(|| SimplePlan::new(model.into_optimized()?)).map_err(unusable)?;
-        let plan = EncoderPlan { part, engine: Engine::Tract(plan), input, output };
-        plan.try_out()?;
-        Ok(plan)
+        EncoderPlan { part, engine: Engine::Tract(plan), input, output }.tried_out()
     }
 
     /// What runs it: the kernel's name, or `tract`.
@@ -136,13 +137,14 @@ impl EncoderPlan {
         Ok(Encoder { part: self.part, input: self.input.clone(), output: self.output, working })
     }
 
-    /// Lets it encode a made-up picture.
-    fn try_out(&self) -> Result<(), EncoderError> {
+    /// Itself, after it has encoded a made-up picture.
+    fn tried_out(self) -> Result<EncoderPlan, EncoderError> {
         let picture: Vec<u8> = (0..rgb_len(&self.input)).map(|i| ((i * 7919) % 256) as u8).collect();
         self.encoder()?.encode(&picture, &mut Vec::new()).map_err(|e| match e {
             EncoderError::Frame { part, problem } => EncoderError::Unusable { part, problem },
             other => other,
-        })
+        })?;
+        Ok(self)
     }
 }
 
@@ -207,14 +209,13 @@ impl Encoder {
     }
 }
 
-/// The part of a bundle that has the encoder's form.
-fn part(form: Form) -> &'static str {
-    if form == Form::F32 { "encoder.onnx" } else { "encoder.int8.onnx" }
-}
-
-fn parse(part: &'static str, mut onnx: &[u8]) -> Result<pb::ModelProto, EncoderError> {
+/// Which part of a bundle it is, and its graph, whose input is as `input` says.
+fn parse(mut onnx: &[u8], form: Form, input: &InputSpec) -> Result<(&'static str, pb::ModelProto), EncoderError> {
+    let part = if form == Form::F32 { "encoder.onnx" } else { "encoder.int8.onnx" };
     let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut onnx));
-    proto.map_err(|problem| EncoderError::Unusable { part, problem })
+    let proto = proto.map_err(|problem| EncoderError::Unusable { part, problem })?;
+    check_input(part, &proto, input)?;
+    Ok((part, proto))
 }
 
 /// Bytes of a picture in the input's size.

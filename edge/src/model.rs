@@ -117,14 +117,14 @@ impl Model {
 /// Lets both score the same frame in turns and takes the one with the lower median time; int8 only where its embeddings of
 /// normal pictures are close to those of f32 on this processor too.
 fn faster(f32: Model, int8: Model) -> Result<Model, EncoderError> {
-    if let Some(cosine) = agreement(&f32, &int8)?.filter(|cosine| *cosine < LEAST_COSINE) {
+    let mut scorers = [f32.scorer()?, int8.scorer()?];
+    if let Some(cosine) = agreement(&mut scorers, &f32)?.filter(|cosine| *cosine < LEAST_COSINE) {
         log::warn!("form auto: embeddings in int8 are not those in f32 (cosine {cosine:.3}); taking f32");
         return Ok(f32);
     }
     let (width, height) = (f32.manifest.input.width, f32.manifest.input.height);
     let rgb = (0..width * height * 3).map(|i| (i * 31 % 251) as u8).collect();
     let Ok(frame) = Frame::new(width, height, rgb) else { return Ok(int8) };
-    let mut scorers = [f32.scorer()?, int8.scorer()?];
     let mut times = [Vec::new(), Vec::new()];
     let start = Instant::now();
     for round in 0..=TIMED_FRAMES {
@@ -152,17 +152,17 @@ fn faster(f32: Model, int8: Model) -> Result<Model, EncoderError> {
 }
 
 /// The least cosine between both forms' embeddings of some normal pictures; `None` where the bundle has no pictures.
-fn agreement(f32: &Model, int8: &Model) -> Result<Option<f32>, EncoderError> {
-    let (mut f32_scorer, mut int8_scorer) = (f32.scorer()?, int8.scorer()?);
+fn agreement(scorers: &mut [Scorer; 2], model: &Model) -> Result<Option<f32>, EncoderError> {
     let mut least: Option<f32> = None;
-    let pictures = f32.thumbnails.iter().take(COMPARED_PICTURES).filter_map(|jpeg| Frame::decode(jpeg).ok());
+    let pictures = model.thumbnails.iter().take(COMPARED_PICTURES).filter_map(|jpeg| Frame::decode(jpeg).ok());
     for picture in pictures {
-        f32_scorer.score(&picture)?;
-        int8_scorer.score(&picture)?;
-        let (a, b) = (f32_scorer.embeddings(), int8_scorer.embeddings());
+        for scorer in scorers.iter_mut() {
+            scorer.score(&picture)?;
+        }
+        let [a, b] = scorers.each_ref().map(Scorer::embeddings);
         // Of unit length each, one for each place.
         let sum: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-        let cosine = sum / f32.manifest.places() as f32;
+        let cosine = sum / model.manifest.places() as f32;
         least = Some(least.map_or(cosine, |least| least.min(cosine)));
     }
     Ok(least)

@@ -37,6 +37,26 @@ pub enum Activation {
     LeakyRelu(f32),
 }
 
+impl ConvSpec {
+    /// Whether a step is plain arithmetic on what the numbers say: finite multipliers, weights that 16 bits take in pairs.
+    pub fn is_sound(&self, input: Range) -> bool {
+        let slope = if let Activation::LeakyRelu(slope) = self.activation { slope } else { 0.0 };
+        let [out, channels, rows, columns] = self.shape;
+        let terms = channels.checked_mul(rows).and_then(|n| n.checked_mul(columns));
+        // Products and a bias, half of 32 bits each.
+        let largest = if input == Range::Signed { 128 } else { 255 };
+        terms.is_some_and(|terms| {
+            (1..=(1 << 30) / (largest * 127)).contains(&terms) && terms.checked_mul(out) == Some(self.weight.len())
+        }) && self.bias.len() == out
+            && self.multiplier.len() == out
+            && self.bias.iter().all(|b| b.unsigned_abs() <= 1 << 30)
+            && self.weight.iter().all(|&w| w != i8::MIN)
+            && self.multiplier.iter().all(|m| m.is_finite())
+            && self.stride > 0
+            && (0.0..=1.0).contains(&slope)
+    }
+}
+
 /// A convolution made ready for one path and one pair of maps.
 #[derive(Debug, Clone)]
 pub struct Layer {

@@ -26,6 +26,8 @@ mod tests {
     use salad_shared::preprocess::InputSpec;
     use tract_onnx::pb;
 
+    const INPUT: InputSpec = InputSpec { width: SIDE as u32, height: SIDE as u32, channels: 3 };
+
     fn encode(plan: &EncoderPlan) -> Vec<f32> {
         let mut rng = Rng::with_seed(7);
         let picture: Vec<u8> = (0..3 * SIDE * SIDE).map(|_| rng.u8(..)).collect();
@@ -39,7 +41,7 @@ mod tests {
         for (seed, places, channels) in [(1, false, 3), (2, true, 3), (3, false, 1)] {
             let shape = if places { [36, 8] } else { [1, 288] };
             let onnx = with_every_node(seed, channels).finish(places, shape.map(|n| n as i64), channels);
-            let input = InputSpec { width: SIDE as u32, height: SIDE as u32, channels: channels as u32 };
+            let input = InputSpec { channels: channels as u32, ..INPUT };
             let ours = EncoderPlan::new(&onnx, Form::Int8, input.clone(), shape).unwrap();
             let tracts = EncoderPlan::with_tract(&onnx, Form::Int8, input, shape).unwrap();
             assert_eq!((ours.engine(), tracts.engine()), (Path::best().name(), "tract"));
@@ -57,13 +59,13 @@ mod tests {
         graph.nodes.last_mut().unwrap().output = vec!["mapped".into()];
         let bytes = graph.finish(false, [1, 288], 3);
         let mut proto = pb::ModelProto::decode(bytes.as_slice()).unwrap();
-        assert!(read(&proto).is_none());
+        assert!(read(&proto, &INPUT).is_none());
         // The extra node taken away, or a second reader of what a leaky ReLU is folded into.
         let nodes = &mut proto.graph.as_mut().unwrap().node;
         nodes.retain(|n| n.op_type != "Abs");
-        assert!(read(&proto).is_some());
+        assert!(read(&proto, &INPUT).is_some());
         let second = node("MaxPool", &["leaky"], "second", vec![ints("kernel_shape", &[1, 1])]);
         proto.graph.as_mut().unwrap().node.insert(4, second);
-        assert!(read(&proto).is_none());
+        assert!(read(&proto, &INPUT).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! A quantized encoder: from the bytes of a picture to its embeddings, one step after the other, in buffers that are kept.
 
-use super::conv::{Activation, ConvSpec, Layer};
+use super::conv::{ConvSpec, Layer};
 use super::kernel::Path;
 use super::tensor::{Map, Range};
 use salad_shared::preprocess::luma;
@@ -82,8 +82,9 @@ const MAX_MAP: usize = 1 << 28;
 #[derive(Debug, Clone)]
 pub struct Net {
     path: Path,
-    channels: usize,
     scale: f32,
+    /// Each byte of a picture, as its map has it.
+    table: [u8; 256],
     maps: Vec<Map>,
     steps: Vec<Step>,
     result: usize,
@@ -147,8 +148,8 @@ impl Net {
         }
         Some(Net {
             path,
-            channels: spec.channels,
             scale: spec.scale,
+            table: std::array::from_fn(|byte| quantized(byte as f32, spec.scale, path)),
             maps,
             steps,
             result: spec.result,
@@ -202,16 +203,14 @@ impl Net {
 
     fn take_in(&self, rgb: &[u8], out: &mut [u8]) {
         let map = &self.maps[0];
-        let quantize =
-            |v: f32| (((v / 127.5 - 1.0) / self.scale).round_ties_even() as i8) as u8 ^ map.range.flip(self.path);
-        let table: [u8; 256] = std::array::from_fn(|v| quantize(v as f32));
         for (row, rgb) in rgb.chunks_exact(3 * map.width).enumerate().take(map.height) {
             let out = &mut out[map.at(row, 0)..][..map.width * map.channels];
-            if self.channels == 3 {
-                out.iter_mut().zip(rgb).for_each(|(q, &v)| *q = table[usize::from(v)]);
+            if map.channels == 3 {
+                out.iter_mut().zip(rgb).for_each(|(q, &v)| *q = self.table[usize::from(v)]);
             } else {
                 let grey = |p: &[u8]| luma(f32::from(p[0]), f32::from(p[1]), f32::from(p[2]));
-                out.iter_mut().zip(rgb.chunks_exact(3)).for_each(|(q, pixel)| *q = quantize(grey(pixel)));
+                let pixels = out.iter_mut().zip(rgb.chunks_exact(3));
+                pixels.for_each(|(q, pixel)| *q = quantized(grey(pixel), self.scale, self.path));
             }
         }
     }
@@ -249,6 +248,11 @@ impl Net {
             z.iter_mut().for_each(|v| *v /= length);
         }
     }
+}
+
+/// A value of a picture, 0 to 255, as the picture's map has it.
+fn quantized(value: f32, scale: f32, path: Path) -> u8 {
+    (((value / 127.5 - 1.0) / scale).round_ties_even() as i8) as u8 ^ Range::Signed.flip(path)
 }
 
 impl PoolSpec {
@@ -294,25 +298,5 @@ impl AddSpec {
                 *o = sum.round_ties_even() as u8 ^ flip;
             }
         }
-    }
-}
-
-impl ConvSpec {
-    /// Whether a step is plain arithmetic on what the numbers say: finite multipliers, weights that 16 bits take in pairs.
-    pub fn is_sound(&self, input: Range) -> bool {
-        let slope = if let Activation::LeakyRelu(slope) = self.activation { slope } else { 0.0 };
-        let [out, channels, rows, columns] = self.shape;
-        let terms = channels.checked_mul(rows).and_then(|n| n.checked_mul(columns));
-        // Products and a bias, half of 32 bits each.
-        let largest = if input == Range::Signed { 128 } else { 255 };
-        terms.is_some_and(|terms| {
-            (1..=(1 << 30) / (largest * 127)).contains(&terms) && terms.checked_mul(out) == Some(self.weight.len())
-        }) && self.bias.len() == out
-            && self.multiplier.len() == out
-            && self.bias.iter().all(|b| b.unsigned_abs() <= 1 << 30)
-            && self.weight.iter().all(|&w| w != i8::MIN)
-            && self.multiplier.iter().all(|m| m.is_finite())
-            && self.stride > 0
-            && (0.0..=1.0).contains(&slope)
     }
 }

@@ -9,13 +9,14 @@
 use super::conv::{Activation, ConvSpec};
 use super::net::{AddSpec, NetSpec, PoolSpec, Readout, StepSpec};
 use super::tensor::Range;
+use salad_shared::preprocess::InputSpec;
 use std::collections::HashMap;
 use tract_onnx::pb;
 
-/// The encoder in a graph; `None` where there is anything in it that is not known here.
-pub fn read(model: &pb::ModelProto) -> Option<NetSpec> {
+/// The encoder in a graph, whose one input is as `input` says; `None` where there is anything in it that is not known here.
+pub fn read(model: &pb::ModelProto, input: &InputSpec) -> Option<NetSpec> {
     let graph = model.graph.as_ref()?;
-    let mut reader = Reader::new(graph)?;
+    let mut reader = Reader::new(graph, input)?;
     let mut nodes = graph.node.iter();
     let first = loop {
         let node = nodes.next()?;
@@ -59,31 +60,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(graph: &'a pb::GraphProto) -> Option<Reader<'a>> {
+    fn new(graph: &'a pb::GraphProto, input: &InputSpec) -> Option<Reader<'a>> {
         let constants: HashMap<_, _> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
         let mut readers = HashMap::new();
         let names = graph.node.iter().flat_map(|n| &n.input).chain(graph.output.iter().map(|o| &o.name));
         names.for_each(|name| *readers.entry(name.as_str()).or_default() += 1);
-        let input = graph.input.iter().find(|i| !constants.contains_key(i.name.as_str()))?;
-        let Some(pb::type_proto::Value::TensorType(t)) = input.r#type.as_ref()?.value.as_ref() else { return None };
-        let dims: Vec<i64> = t
-            .shape
-            .as_ref()?
-            .dim
-            .iter()
-            .filter_map(|d| match d.value {
-                Some(pb::tensor_shape_proto::dimension::Value::DimValue(v)) => Some(v),
-                _ => None,
-            })
-            .collect();
-        let &[1, channels, height, width] = dims.as_slice() else { return None };
-        let side = |v: i64| usize::try_from(v).ok().filter(|v| (1..=4096).contains(v));
-        let channels = side(channels).filter(|&c| c == 1 || c == 3)?;
-        let size = [side(height)?, side(width)?];
+        let picture = graph.input.iter().find(|i| !constants.contains_key(i.name.as_str()))?;
+        let (size, channels) = ([input.height as usize, input.width as usize], input.channels as usize);
         let readout = Readout::Flat;
         let (steps, min_norm) = (Vec::new(), 0.0);
         let spec = NetSpec { size, channels, scale: 0.0, steps, result: 0, result_scale: 0.0, readout, min_norm };
-        let values = HashMap::from([(input.name.clone(), Value::Picture)]);
+        let values = HashMap::from([(picture.name.clone(), Value::Picture)]);
         Some(Reader { constants, readers, values, spec })
     }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
 #![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
-use super::{Kernel, LANES, Path, Sums, Window};
+use super::{Kernel, LANES, Path, Quad, Registers, Sums, Window};
 use crate::integer::conv::{Layer, run_layer};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -33,57 +33,52 @@ fn run_dot(layer: &Layer, input: &[u8], output: &mut [u8]) {
 /// Sixteen channels in four registers.
 struct Dot;
 
-impl Kernel for Dot {
+impl Registers for Dot {
+    type Sums = [int32x4_t; 4];
+    type Weights = [int8x16_t; 4];
+    type Bytes = int8x16_t;
+
     #[inline(always)]
-    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
-    ) -> [[Sums; VECTORS]; PIXELS] {
-        let per_vector = window.rows * window.quads;
-        let mut next = window.weights.as_ptr();
-        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
-        unsafe {
-            let mut sums = [[[vdupq_n_s32(0); 4]; VECTORS]; PIXELS];
-            for row in 0..window.rows {
-                let mut at = [std::ptr::null::<u8>(); PIXELS];
-                for i in 0..PIXELS {
-                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
-                }
-                for quad in 0..window.quads {
-                    let mut weights = [[vdupq_n_s8(0); 4]; VECTORS];
-                    for v in 0..VECTORS {
-                        let first: *const i8 = next.add(v * per_vector).cast();
-                        for q in 0..4 {
-                            weights[v][q] = vld1q_s8(first.add(16 * q));
-                        }
-                    }
-                    next = next.add(1);
-                    for i in 0..PIXELS {
-                        let bytes = four(at[i].add(4 * quad));
-                        for v in 0..VECTORS {
-                            for q in 0..4 {
-                                // The intrinsic for it is not stable yet.
-                                asm!(
-                                    "sdot {sum:v}.4s, {weights:v}.16b, {bytes:v}.16b",
-                                    sum = inout(vreg) sums[i][v][q],
-                                    weights = in(vreg) weights[v][q],
-                                    bytes = in(vreg) bytes,
-                                    options(pure, nomem, nostack, preserves_flags)
-                                );
-                            }
-                        }
-                    }
-                }
+    unsafe fn zero() -> [int32x4_t; 4] {
+        // SAFETY: the caller's, here and below.
+        unsafe { [vdupq_n_s32(0); 4] }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(quad: *const Quad) -> [int8x16_t; 4] {
+        let first: *const i8 = quad.cast();
+        unsafe { [vld1q_s8(first), vld1q_s8(first.add(16)), vld1q_s8(first.add(32)), vld1q_s8(first.add(48))] }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(at: *const u8) -> int8x16_t {
+        unsafe { four(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(mut sums: [int32x4_t; 4], bytes: int8x16_t, weights: [int8x16_t; 4]) -> [int32x4_t; 4] {
+        for q in 0..4 {
+            // The intrinsic for it is not stable yet.
+            unsafe {
+                asm!(
+                    "sdot {sum:v}.4s, {weights:v}.16b, {bytes:v}.16b",
+                    sum = inout(vreg) sums[q],
+                    weights = in(vreg) weights[q],
+                    bytes = in(vreg) bytes,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
             }
-            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
-            for i in 0..PIXELS {
-                for v in 0..VECTORS {
-                    for q in 0..4 {
-                        vst1q_s32(out[i][v].0.as_mut_ptr().add(4 * q), sums[i][v][q]);
-                    }
-                }
-            }
-            out
         }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: [int32x4_t; 4]) -> Sums {
+        let mut out = Sums([0; LANES]);
+        for q in 0..4 {
+            unsafe { vst1q_s32(out.0.as_mut_ptr().add(4 * q), sums[q]) };
+        }
+        out
     }
 }
 

@@ -1,9 +1,10 @@
 //! Sums of products of 8-bit integers for a block of a convolution: one form for each kind of processor, chosen when the
 //! program runs. All give the same integers.
 //!
-//! The files below this one are the only ones with unsafe code. What they rely on is checked in [`Window::new`], once a
-//! block, so that no caller can break it.
+//! All unsafe code of the encoder is for these. What they rely on is checked in [`Window::new`], once a block, so that no
+//! caller can break it.
 #![allow(unsafe_code, reason = "kernels use a processor's instructions")]
+#![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
@@ -140,6 +141,76 @@ pub trait Kernel {
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, PIXELS, VECTORS>,
     ) -> [[Sums; VECTORS]; PIXELS];
+}
+
+/// Sixteen sums in a processor's registers, to which products of four bytes each are added at once.
+trait Registers {
+    /// Sixteen sums.
+    type Sums: Copy;
+    /// A [`Quad`].
+    type Weights: Copy;
+    /// Four bytes, once for each output channel.
+    type Bytes: Copy;
+
+    /// # Safety
+    /// The processor has the instructions; so for all of these.
+    unsafe fn zero() -> Self::Sums;
+
+    /// # Safety
+    /// There is a quad to read.
+    unsafe fn weights(quad: *const Quad) -> Self::Weights;
+
+    /// # Safety
+    /// There are four bytes to read.
+    unsafe fn bytes(at: *const u8) -> Self::Bytes;
+
+    /// # Safety
+    /// As above.
+    unsafe fn add(sums: Self::Sums, bytes: Self::Bytes, weights: Self::Weights) -> Self::Sums;
+
+    /// # Safety
+    /// As above.
+    unsafe fn store(sums: Self::Sums) -> Sums;
+}
+
+impl<R: Registers> Kernel for R {
+    #[inline(always)]
+    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
+        window: &Window<'_, PIXELS, VECTORS>,
+    ) -> [[Sums; VECTORS]; PIXELS] {
+        let per_vector = window.rows * window.quads;
+        let mut next = window.weights.as_ptr();
+        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
+        unsafe {
+            let mut sums = [[R::zero(); VECTORS]; PIXELS];
+            for row in 0..window.rows {
+                let mut at = [std::ptr::null::<u8>(); PIXELS];
+                for i in 0..PIXELS {
+                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
+                }
+                for quad in 0..window.quads {
+                    let mut weights = [R::weights(next); VECTORS];
+                    for v in 1..VECTORS {
+                        weights[v] = R::weights(next.add(v * per_vector));
+                    }
+                    next = next.add(1);
+                    for i in 0..PIXELS {
+                        let bytes = R::bytes(at[i].add(4 * quad));
+                        for v in 0..VECTORS {
+                            sums[i][v] = R::add(sums[i][v], bytes, weights[v]);
+                        }
+                    }
+                }
+            }
+            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
+            for i in 0..PIXELS {
+                for v in 0..VECTORS {
+                    out[i][v] = R::store(sums[i][v]);
+                }
+            }
+            out
+        }
+    }
 }
 
 #[cfg(test)]

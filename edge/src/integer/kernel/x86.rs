@@ -1,8 +1,7 @@
 //! x86-64: dot products of four bytes in one instruction where there is one, else pairs of products.
 #![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
-#![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
-use super::{Kernel, LANES, Path, Quad, Sums, Window};
+use super::{LANES, Path, Quad, Registers, Sums};
 use crate::integer::conv::{Layer, run_layer};
 use std::arch::x86_64::*;
 
@@ -54,43 +53,37 @@ fn run_avx2(layer: &Layer, input: &[u8], output: &mut [u8]) {
 /// Sixteen channels in a register of 512 bits.
 struct Avx512;
 
-impl Kernel for Avx512 {
+impl Registers for Avx512 {
+    type Sums = __m512i;
+    type Weights = __m512i;
+    type Bytes = __m512i;
+
     #[inline(always)]
-    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
-    ) -> [[Sums; VECTORS]; PIXELS] {
-        let per_vector = window.rows * window.quads;
-        let mut next = window.weights.as_ptr();
-        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
-        unsafe {
-            let mut sums = [[_mm512_setzero_si512(); VECTORS]; PIXELS];
-            for row in 0..window.rows {
-                let mut at = [std::ptr::null::<u8>(); PIXELS];
-                for i in 0..PIXELS {
-                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
-                }
-                for quad in 0..window.quads {
-                    let mut weights = [_mm512_setzero_si512(); VECTORS];
-                    for v in 0..VECTORS {
-                        weights[v] = _mm512_load_si512(next.add(v * per_vector).cast());
-                    }
-                    next = next.add(1);
-                    for i in 0..PIXELS {
-                        let bytes = _mm512_set1_epi32(at[i].add(4 * quad).cast::<i32>().read_unaligned());
-                        for v in 0..VECTORS {
-                            sums[i][v] = _mm512_dpbusd_epi32(sums[i][v], bytes, weights[v]);
-                        }
-                    }
-                }
-            }
-            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
-            for i in 0..PIXELS {
-                for v in 0..VECTORS {
-                    _mm512_store_si512(out[i][v].0.as_mut_ptr().cast(), sums[i][v]);
-                }
-            }
-            out
-        }
+    unsafe fn zero() -> __m512i {
+        // SAFETY: the caller's, here and below.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(quad: *const Quad) -> __m512i {
+        unsafe { _mm512_load_si512(quad.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(at: *const u8) -> __m512i {
+        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512i, bytes: __m512i, weights: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, bytes, weights) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m512i) -> Sums {
+        let mut out = Sums([0; LANES]);
+        unsafe { _mm512_store_si512(out.0.as_mut_ptr().cast(), sums) };
+        out
     }
 }
 
@@ -130,48 +123,42 @@ impl Dot for Pairs {
     }
 }
 
-impl<D: Dot> Kernel for Halves<D> {
+impl<D: Dot> Registers for Halves<D> {
+    type Sums = [__m256i; 2];
+    type Weights = [__m256i; 2];
+    type Bytes = __m256i;
+
     #[inline(always)]
-    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
-    ) -> [[Sums; VECTORS]; PIXELS] {
-        let per_vector = window.rows * window.quads;
-        let mut next = window.weights.as_ptr();
-        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
+    unsafe fn zero() -> [__m256i; 2] {
+        // SAFETY: the caller's, here and below.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(quad: *const Quad) -> [__m256i; 2] {
+        let halves: *const __m256i = quad.cast();
+        unsafe { [_mm256_load_si256(halves), _mm256_load_si256(halves.add(1))] }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(at: *const u8) -> __m256i {
+        unsafe { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: [__m256i; 2], bytes: __m256i, weights: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe { [D::add(sums[0], bytes, weights[0]), D::add(sums[1], bytes, weights[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: [__m256i; 2]) -> Sums {
+        let mut out = Sums([0; LANES]);
+        let halves: *mut __m256i = out.0.as_mut_ptr().cast();
         unsafe {
-            let mut sums = [[[_mm256_setzero_si256(); 2]; VECTORS]; PIXELS];
-            for row in 0..window.rows {
-                let mut at = [std::ptr::null::<u8>(); PIXELS];
-                for i in 0..PIXELS {
-                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
-                }
-                for quad in 0..window.quads {
-                    let mut weights = [[_mm256_setzero_si256(); 2]; VECTORS];
-                    for v in 0..VECTORS {
-                        let halves: *const __m256i = next.add(v * per_vector).cast();
-                        weights[v] = [_mm256_load_si256(halves), _mm256_load_si256(halves.add(1))];
-                    }
-                    next = next.add(1);
-                    for i in 0..PIXELS {
-                        let bytes = _mm256_set1_epi32(at[i].add(4 * quad).cast::<i32>().read_unaligned());
-                        for v in 0..VECTORS {
-                            for half in 0..2 {
-                                sums[i][v][half] = D::add(sums[i][v][half], bytes, weights[v][half]);
-                            }
-                        }
-                    }
-                }
-            }
-            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
-            for i in 0..PIXELS {
-                for v in 0..VECTORS {
-                    let halves: *mut __m256i = out[i][v].0.as_mut_ptr().cast();
-                    _mm256_store_si256(halves, sums[i][v][0]);
-                    _mm256_store_si256(halves.add(1), sums[i][v][1]);
-                }
-            }
-            out
+            _mm256_store_si256(halves, sums[0]);
+            _mm256_store_si256(halves.add(1), sums[1]);
         }
+        out
     }
 }
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target/bench-edge"
 FRAMES = 10
 NETWORKS = {"edge-128": [], "unet-256": ["network.kind=unet", "network.embedding_dim=200", "input.size=256"]}
-SHORT = ["train.phase1_epochs=1", "train.round_epochs=1", "train.rate=1.0", "validation_share=0.2"]
+SHORT = ["train.phase1_epochs=1", "train.round_epochs=1", "train.rate=1.0", "data.validation_share=0.2"]
 PICTURES = 40
 
 
@@ -58,7 +58,7 @@ def train(name, sets):
         for picture in sorted((OUT / "scene/train/good").iterdir())[:PICTURES]:
             shutil.copy(picture, pictures)
     shutil.rmtree(run, ignore_errors=True)
-    keys = [part for key in sets + SHORT for part in ("--set", key if "." in key.split("=")[0] else f"data.{key}")]
+    keys = [part for key in sets + SHORT for part in ("--set", key)]
     command = [trainer, "train", pictures, "--name", name, *keys, "--out", run]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return run / f"{name}.salad"

@@ -1,11 +1,11 @@
 //! Writes a bundle whose encoder is drawn and not trained, and pictures: what processors are compared by where no trainer is
 //! at hand. `parity OUT` makes OUT/drawn.salad and OUT/pictures/*.jpg, the same each time.
 //!
-//! The encoder is built as the trainer's are: convolutions with strides and ReLU, in float, and as QLinearConv. Its embedding is the last map, flattened.
+//! The encoder is built as the trainer's are: convolutions with strides and ReLU, in float, and as QLinearConv. Its embedding
+//! is the last map, flattened.
 
 use anyhow::Context;
 use ndarray::Array2;
-use prost::Message;
 use salad_edge::encoder::Encoder;
 use salad_shared::bank::FloatBank;
 use salad_shared::bundle::Bundle;
@@ -13,7 +13,7 @@ use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use std::fs;
 use std::path::PathBuf;
-use support::{byte, floats, int, ints, node, signed, value};
+use support::{byte, floats, int, ints, node, signed};
 use tract_onnx::pb;
 
 #[path = "../tests/support/mod.rs"]
@@ -152,21 +152,7 @@ fn geometry() -> Vec<pb::AttributeProto> {
 /// The graph, from the last map on: flattened, and of unit length.
 fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map: &str) -> Vec<u8> {
     constants.push(floats("eps", &[], &[1e-12]));
-    nodes.extend([
-        node("Flatten", &[map], "z", vec![int("axis", 1)]),
-        node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]),
-        node("Max", &["l", "eps"], "m", vec![]),
-        node("Div", &["z", "m"], "embedding", vec![]),
-    ]);
-    let graph = pb::GraphProto {
-        name: "drawn".into(),
-        node: nodes,
-        initializer: constants,
-        input: vec![value("image", &[1, 3, SIDE, SIDE])],
-        output: vec![value("embedding", &[1, DIM])],
-        ..Default::default()
-    };
-    let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
-    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
-        .encode_to_vec()
+    nodes.push(node("Flatten", &[map], "z", vec![int("axis", 1)]));
+    nodes.extend(support::unit_length());
+    support::model(nodes, constants, [1, 3, SIDE, SIDE], [1, DIM])
 }

@@ -54,8 +54,8 @@ impl PatchGrid {
         Ok(())
     }
 
-    /// The image's score, from the scores of all its places.
-    pub fn image_score(&self, scores: &[f32]) -> f32 {
+    /// The image's score, from the scores of all its places, whose order is changed.
+    pub fn image_score(&self, scores: &mut [f32]) -> f32 {
         mean_of_highest(scores, self.top as usize)
     }
 
@@ -66,13 +66,8 @@ impl PatchGrid {
     }
 }
 
-/// The mean of the `top` highest scores, of all where there are no more; 0 for none.
-pub fn mean_of_highest(scores: &[f32], top: usize) -> f32 {
-    mean_of_sorted(&mut scores.to_vec(), top)
-}
-
-/// The same, when the order of the scores may change.
-fn mean_of_sorted(scores: &mut [f32], top: usize) -> f32 {
+/// The mean of the `top` highest scores, of all where there are no more; 0 for none. Their order is changed.
+pub fn mean_of_highest(scores: &mut [f32], top: usize) -> f32 {
     scores.sort_unstable_by(|a, b| b.total_cmp(a));
     let highest = &scores[..top.min(scores.len())];
     highest.iter().sum::<f32>() / highest.len().max(1) as f32
@@ -120,21 +115,20 @@ impl ImageScorer {
             (image.score, image.heat) = (spec.of_neighbours(&image.neighbours), None);
             return;
         };
-        let heat = image.heat.get_or_insert_default();
+        let mut scores = image.heat.take().map_or_else(Vec::new, |heat| heat.scores);
         let places = 0..embeddings.len() / bank.dim().max(1);
-        heat.scores.clear();
-        heat.scores.extend(places.map(|place| spec.of_neighbours(self.search.found(place))));
-        (heat.rows, heat.columns) = (grid.rows as usize, grid.columns as usize);
-        let worst = heat.scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        scores.clear();
+        scores.extend(places.map(|place| spec.of_neighbours(self.search.found(place))));
+        let worst = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
         image.neighbours.extend_from_slice(worst.map_or(&[], |(place, _)| self.search.found(place)));
-        self.sorted.clone_from(&heat.scores);
-        image.score = mean_of_sorted(&mut self.sorted, grid.top as usize);
-        image.heat.take_if(|heat| heat.scores.is_empty() || heat.scores.len() != grid.places());
+        self.sorted.clone_from(&scores);
+        image.score = grid.image_score(&mut self.sorted);
+        image.heat = HeatMap::new(grid, scores);
     }
 }
 
 /// A score for each place, rows top to bottom: where a picture is how far from normal.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     rows: usize,
     columns: usize,
@@ -246,9 +240,9 @@ mod tests {
 
     #[test]
     fn the_score_is_the_mean_of_the_highest() {
-        assert_eq!(GRID.image_score(&[0.1, 0.5, 0.0, 0.3, 0.2, 0.1]), 0.4);
-        assert_eq!(PatchGrid { top: 1, ..GRID }.image_score(&[0.1, 0.5]), 0.5);
-        assert_eq!(GRID.image_score(&[]), 0.0);
+        assert_eq!(GRID.image_score(&mut [0.1, 0.5, 0.0, 0.3, 0.2, 0.1]), 0.4);
+        assert_eq!(PatchGrid { top: 1, ..GRID }.image_score(&mut [0.1, 0.5]), 0.5);
+        assert_eq!(GRID.image_score(&mut []), 0.0);
     }
 
     #[test]

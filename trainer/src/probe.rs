@@ -179,9 +179,9 @@ pub fn image_scores(
     score: &ScoreSpec,
     top: usize,
 ) -> Result<Vec<f32>, TchError> {
-    let of_places = scores(bank, &model.embed(frames)?, score);
+    let mut of_places = scores(bank, &model.embed(frames)?, score);
     let each = of_places.len() / frames.len().max(1);
-    Ok(of_places.chunks(each.max(1)).map(|image| mean_of_highest(image, top)).collect())
+    Ok(of_places.chunks_mut(each.max(1)).map(|image| mean_of_highest(image, top)).collect())
 }
 
 /// The mean cosine of two different rows (\[n, d\], unit length), and the effective rank of the rows about their mean: the

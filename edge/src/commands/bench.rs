@@ -5,6 +5,7 @@ use crate::decision::{Decision, DecisionParams};
 use crate::encoder::EncoderError;
 use crate::model::{FormChoice, Model, ModelError};
 use crate::scorer::Stages;
+use crate::source::files::read_image_bytes;
 use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
 use salad_shared::preprocess::{Frame, FrameError};
@@ -107,13 +108,12 @@ pub fn bench(options: &BenchOptions, out: &mut dyn Write) -> Result<(), BenchErr
     let (jpeg, picture) = picture(options.picture.as_deref())?;
     let before = temperatures();
     let mut forms = Vec::new();
-    for (form, choice) in [(Form::F32, FormChoice::F32), (Form::Int8, FormChoice::Int8)] {
+    for choice in [FormChoice::F32, FormChoice::Int8] {
         let start = Instant::now();
         let model =
             Model::load(&bundle, choice).map_err(|source| ModelError::Encoder { path: path.clone(), source })?;
         let load = start.elapsed();
-        let timed = time(&model, &jpeg, Duration::from_secs(options.seconds.into()))?;
-        forms.push(FormReport { form, engine: model.engine(), load: ms(load), ..timed });
+        forms.push(time(&model, load, &jpeg, Duration::from_secs(options.seconds.into()))?);
     }
     let after = temperatures();
     let heat = before.into_iter().zip(after);
@@ -140,7 +140,7 @@ pub fn bench(options: &BenchOptions, out: &mut dyn Write) -> Result<(), BenchErr
 fn picture(path: Option<&Path>) -> Result<(Vec<u8>, String), BenchError> {
     let problem = |path: &Path, problem: String| BenchError::Picture { path: path.into(), problem };
     if let Some(path) = path {
-        let bytes = fs::read(path).map_err(|e| problem(path, e.to_string()))?;
+        let bytes = read_image_bytes(path).map_err(|e| problem(path, e))?;
         let frame = Frame::decode(&bytes).map_err(|e| problem(path, e.to_string()))?;
         return Ok((bytes, format!("{}, {} x {}", path.display(), frame.width(), frame.height())));
     }
@@ -155,13 +155,12 @@ fn picture(path: Option<&Path>) -> Result<(Vec<u8>, String), BenchError> {
         ]
     };
     let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
-    let made: Result<Frame, FrameError> = Frame::new(width, height, rgb);
-    let frame = made.map_err(|e| problem(Path::new("a made-up picture"), e.to_string()))?;
+    let frame = Frame::new(width, height, rgb).map_err(|e| problem(Path::new("a made-up picture"), e.to_string()))?;
     Ok((frame.to_jpeg(85), format!("made up, {width} x {height}")))
 }
 
-/// Works on one frame after the other, for so long.
-fn time(model: &Model, jpeg: &[u8], at_least: Duration) -> Result<FormReport, BenchError> {
+/// Works on one frame after the other, for so long. `load` is how long it took to load the model.
+fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Result<FormReport, BenchError> {
     let mut scorer = model.scorer()?;
     let second = Duration::from_secs(1);
     let mut decision = Decision::new(DecisionParams {
@@ -201,7 +200,7 @@ fn time(model: &Model, jpeg: &[u8], at_least: Duration) -> Result<FormReport, Be
         form: model.form,
         engine: model.engine(),
         frames: times[0].len(),
-        load: 0.0,
+        load: ms(load),
         decode,
         resize,
         encode,

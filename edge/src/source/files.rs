@@ -46,13 +46,18 @@ pub fn list(folder: &Path) -> impl Iterator<Item = Result<PathBuf, SourceError>>
 
 /// Reads and decodes one image; the error does not name it.
 pub fn read_image(path: &Path) -> Result<Frame, String> {
+    Frame::decode(&read_image_bytes(path)?).map_err(|e| e.to_string())
+}
+
+/// Reads one image as it is; the error does not name it.
+pub fn read_image_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| e.to_string())?;
     file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     if bytes.len() as u64 > MAX_IMAGE_BYTES {
         return Err(format!("larger than {MAX_IMAGE_BYTES} bytes"));
     }
-    Frame::decode(&bytes).map_err(|e| e.to_string())
+    Ok(bytes)
 }
 
 fn ends_in(path: &Path, endings: &[&str]) -> bool {

@@ -51,27 +51,14 @@ impl Net {
             node("Flatten", &["c"], if self.normalised { "z" } else { "embedding" }, vec![int("axis", 1)]),
         ];
         if self.normalised {
-            nodes.extend([
-                node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]),
-                node("Max", &["l", "eps"], "m", vec![]),
-                node("Div", &["z", "m"], "embedding", vec![]),
-            ]);
+            nodes.extend(unit_length());
         }
-        let graph = pb::GraphProto {
-            name: "tiny".into(),
-            node: nodes,
-            initializer: vec![
-                floats("w", &[self.dim, 3, self.size, self.size], &weights),
-                floats("b", &[self.dim], &bias),
-                floats("eps", &[], &[1e-12]),
-            ],
-            input: vec![value("image", &[1, 3, self.size, self.size])],
-            output: vec![value("embedding", &[1, self.dim])],
-            ..Default::default()
-        };
-        let opset = pb::OperatorSetIdProto { domain: String::new(), version: 13 };
-        pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
-            .encode_to_vec()
+        let constants = vec![
+            floats("w", &[self.dim, 3, self.size, self.size], &weights),
+            floats("b", &[self.dim], &bias),
+            floats("eps", &[], &[1e-12]),
+        ];
+        model(nodes, constants, [1, 3, self.size, self.size], [1, self.dim])
     }
 }
 
@@ -189,6 +176,35 @@ pub fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::Attribute
         attribute,
         ..Default::default()
     }
+}
+
+/// The nodes that scale the vectors `z` to unit length, at least the constant `eps`, and call them `embedding`.
+pub fn unit_length() -> [pb::NodeProto; 3] {
+    [
+        node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]),
+        node("Max", &["l", "eps"], "m", vec![]),
+        node("Div", &["z", "m"], "embedding", vec![]),
+    ]
+}
+
+/// The file's bytes of a graph from `image` to `embedding`, of these shapes.
+pub fn model(
+    nodes: Vec<pb::NodeProto>,
+    constants: Vec<pb::TensorProto>,
+    image: [i64; 4],
+    embedding: [i64; 2],
+) -> Vec<u8> {
+    let graph = pb::GraphProto {
+        name: "test".into(),
+        node: nodes,
+        initializer: constants,
+        input: vec![value("image", &image)],
+        output: vec![value("embedding", &embedding)],
+        ..Default::default()
+    };
+    let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
+    pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
+        .encode_to_vec()
 }
 
 /// An attribute of several integers.

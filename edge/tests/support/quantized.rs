@@ -1,8 +1,7 @@
 //! Quantized encoders as the trainer writes them, with drawn weights.
 
-use super::{byte, floats, int, ints, node, signed, value};
+use super::{byte, floats, int, ints, model, node, signed, unit_length};
 use fastrand::Rng;
-use prost::Message;
 use tract_onnx::pb;
 
 /// Both sides of the picture, pixels.
@@ -78,20 +77,8 @@ impl Graph {
             "z",
             vec![int("axis", if places { 3 } else { 1 })],
         );
-        self.node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]);
-        self.node("Max", &["l", "eps"], "m", vec![]);
-        self.node("Div", &["z", "m"], "embedding", vec![]);
-        let graph = pb::GraphProto {
-            name: "drawn".into(),
-            node: self.nodes,
-            initializer: self.constants,
-            input: vec![value("image", &[1, channels, SIDE, SIDE])],
-            output: vec![value("embedding", &shape)],
-            ..Default::default()
-        };
-        let opset = pb::OperatorSetIdProto { domain: String::new(), version: 14 };
-        let opset_import = vec![opset];
-        pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec()
+        self.nodes.extend(unit_length());
+        model(self.nodes, self.constants, [1, channels, SIDE, SIDE], shape)
     }
 }
 

@@ -302,13 +302,14 @@ fn check(net: &FoldedNet, images: &[Vec<f32>], options: &QuantizeOptions) -> Res
     if images.is_empty() {
         return Err(QuantizeError::NoImages("calibration"));
     }
+    let after_relu = net.convolutions().any(|conv| conv.activation == Activation::Relu);
+    let most = if after_relu { MAX_FAN_IN / 2 } else { MAX_FAN_IN };
     for conv in net.convolutions() {
         if !conv.weight.iter().chain(&conv.bias).all(|v| v.is_finite()) {
             return Err(QuantizeError::NotFinite(conv.name.clone()));
         }
         let fan_in = conv.weight.len() / conv.bias.len().max(1);
-        let after_relu = net.convolutions().any(|conv| conv.activation == Activation::Relu);
-        if fan_in > if after_relu { MAX_FAN_IN / 2 } else { MAX_FAN_IN } {
+        if fan_in > most {
             return Err(QuantizeError::FanIn { layer: conv.name.clone(), fan_in });
         }
     }

@@ -124,9 +124,8 @@ pub(crate) fn exact_output_scale(scale: f32, input_scale: f32) -> f32 {
 
 /// A weight scale near `scale` with which input_scale * scale / output_scale is a whole number of 2^-17 (2^-16 where
 /// results go up to 255), so that every runtime rounds alike: a sum that does not saturate is then below 2^24 of those steps,
-/// f32 holds its product exactly,
-/// and fixed-point and floating-point arithmetic agree to the bit. Without it about one value in a million rounds
-/// differently, and in a deep network one such value spreads until the whole rounding error differs. Where no scale
+/// f32 holds its product exactly, and fixed-point and floating-point arithmetic agree to the bit. Without it about one value in
+/// a million rounds differently, and in a deep network one such value spreads until the whole rounding error differs. Where no scale
 /// within 5 % does it, fewer than one in a hundred, `scale` stays.
 pub(crate) fn exact_weight_scale(scale: f32, input_scale: f32, output_scale: f32, largest: f32) -> f32 {
     const FURTHEST: f32 = 0.05;

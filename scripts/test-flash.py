@@ -389,8 +389,8 @@ class Ssh(unittest.TestCase):
             self.assertEqual(code, 0, said)
             self.assert_device("1.0", "bundle one\n", "# mine\n")
         with self.subTest("over a package that somebody else installed"):
-            shutil.copy(make_deb("1.5"), self.root / "var/tmp/hand.deb")
-            run("chroot", self.root, "dpkg", "--force-confold", "-i", "/var/tmp/hand.deb")
+            shutil.copy(make_deb("1.5"), self.root / "opt/hand.deb")
+            run("chroot", self.root, "dpkg", "--force-confold", "-i", "/opt/hand.deb")
             code, said = self.ssh(self.v2, write("bad.salad", "bundle never-ready\n"))
             self.assertEqual((code, "rolled back" in said), (1, True), said)
             self.assert_device("1.5", "bundle one\n", "# mine\n")

@@ -1,11 +1,11 @@
-//! Events as the sinks get them, one JSON object each: anomalies, and troubles with the camera.
+//! Events as the sinks get them, one JSON object each: anomalies, and troubles with the camera or the device.
 
 use jiff::Timestamp;
 use salad_shared::bank::Neighbour;
 use salad_shared::manifest::Form;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many prototypes are told with a score.
 pub const NEAREST_TOLD: usize = 3;
@@ -17,12 +17,118 @@ pub enum Message {
     /// Something does not look normal.
     Anomaly(Event),
     /// Something is wrong with the camera.
-    Camera(CameraEvent),
+    Camera(TroubleEvent),
+    /// Something is wrong with the device.
+    Device(TroubleEvent),
 }
 
-/// A message about a trouble with the camera.
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// The picture.
+    Anomaly,
+    /// The camera.
+    Camera,
+    /// The device.
+    Device,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Subject; 3] = [Subject::Anomaly, Subject::Camera, Subject::Device];
+
+    /// As it stands in a message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Anomaly => "anomaly",
+            Subject::Camera => "camera",
+            Subject::Device => "device",
+        }
+    }
+}
+
+impl Message {
+    /// What it is about.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Message::Anomaly(_) => Subject::Anomaly,
+            Message::Camera(_) => Subject::Camera,
+            Message::Device(_) => Subject::Device,
+        }
+    }
+
+    /// What it says of its event.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Message::Anomaly(event) => event.kind,
+            Message::Camera(event) | Message::Device(event) => event.kind,
+        }
+    }
+
+    /// The event's id.
+    pub fn id(&self) -> &str {
+        match self {
+            Message::Anomaly(event) => &event.id,
+            Message::Camera(event) | Message::Device(event) => &event.id,
+        }
+    }
+
+    /// When it was said, UTC.
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Message::Anomaly(event) => event.time,
+            Message::Camera(event) | Message::Device(event) => event.time,
+        }
+    }
+
+    /// When the event began, UTC.
+    pub fn started(&self) -> Timestamp {
+        match self {
+            Message::Anomaly(event) => event.started,
+            Message::Camera(event) | Message::Device(event) => event.started,
+        }
+    }
+
+    /// The event's highest score so far, where it is about scores.
+    pub fn top_score(&self) -> Option<f32> {
+        if let Message::Anomaly(event) = self { Some(event.top_score) } else { None }
+    }
+
+    /// The event's picture, where it has one.
+    pub fn snapshot(&self) -> Option<&Path> {
+        if let Message::Anomaly(event) = self { event.snapshot.as_deref() } else { None }
+    }
+
+    /// One for each message, the same whenever the message is sent again, so that a receiver can tell a repetition.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.id(), self.kind(), self.time().as_millisecond())
+    }
+
+    /// The end of an event that a power cut or a crash has left open.
+    pub fn interrupted(self, now: Timestamp) -> Message {
+        let ended = |event| TroubleEvent {
+            kind: EventKind::End,
+            time: now,
+            detail: "the program was started again".to_owned(),
+            ..event
+        };
+        match self {
+            Message::Anomaly(event) => Message::Anomaly(Event {
+                kind: EventKind::End,
+                time: now,
+                reason: Some(EndReason::Interrupted),
+                ..event
+            }),
+            Message::Camera(event) => Message::Camera(ended(event)),
+            Message::Device(event) => Message::Device(ended(event)),
+        }
+    }
+}
+
+/// A message about a trouble with the camera or the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CameraEvent {
+pub struct TroubleEvent {
     /// `new` or `end`.
     pub kind: EventKind,
     /// The same in both messages about one trouble; see [`new_id`].
@@ -39,7 +145,7 @@ pub struct CameraEvent {
     pub attempts: u32,
 }
 
-/// What can be wrong with a camera.
+/// What can be wrong with a camera or a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
     /// It gives no usable frames.
@@ -51,6 +157,9 @@ pub enum Trouble {
     /// It is covered, or sees nothing but black or white.
     #[serde(rename = "camera_obstructed")]
     Obstructed,
+    /// Nothing more can be written: events are kept in memory, and pictures of old ones were deleted.
+    #[serde(rename = "disk_full")]
+    DiskFull,
 }
 
 impl Display for Trouble {
@@ -59,6 +168,7 @@ impl Display for Trouble {
             Trouble::Offline => "offline",
             Trouble::Frozen => "frozen",
             Trouble::Obstructed => "obstructed",
+            Trouble::DiskFull => "disk full",
         })
     }
 }
@@ -105,6 +215,16 @@ pub enum EventKind {
     End,
 }
 
+impl Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EventKind::New => "new",
+            EventKind::Update => "update",
+            EventKind::End => "end",
+        })
+    }
+}
+
 /// Why an event ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -115,6 +235,8 @@ pub enum EndReason {
     Shutdown,
     /// There are no more frames.
     SourceEnded,
+    /// The program, or the device, went down while the event was open; told when it is up again.
+    Interrupted,
 }
 
 /// A prototype near to a frame.
@@ -150,8 +272,45 @@ pub fn is_id(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The beginning of an anomaly at `time`.
+    pub fn anomaly(time: Timestamp, top_score: f32) -> Message {
+        Message::Anomaly(Event {
+            kind: EventKind::New,
+            id: new_id(time),
+            time,
+            started: time,
+            top_score,
+            top_time: time,
+            top_frame: "a.jpg".into(),
+            threshold: 0.5,
+            form: Form::Int8,
+            nearest: vec![Nearest { index: 2, similarity: 0.9 }],
+            snapshot: None,
+            reason: None,
+        })
+    }
+
+    /// The end of what `anomaly` began.
+    pub fn ended(message: &Message, time: Timestamp) -> Message {
+        let Message::Anomaly(event) = message.clone() else { unreachable!() };
+        Message::Anomaly(Event { kind: EventKind::End, time, reason: Some(EndReason::SourceEnded), ..event })
+    }
+
+    /// The beginning of a trouble with the camera at `time`.
+    pub fn trouble(time: Timestamp) -> Message {
+        Message::Camera(TroubleEvent {
+            kind: EventKind::New,
+            id: new_id(time),
+            time,
+            started: time,
+            trouble: Trouble::Obstructed,
+            detail: "covered".into(),
+            attempts: 0,
+        })
+    }
 
     #[test]
     fn ids_differ_have_their_form_and_sort_by_time() {
@@ -175,22 +334,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_of_json_and_comes_back() {
-        let time = Timestamp::UNIX_EPOCH;
-        let event = Event {
-            kind: EventKind::End,
-            id: new_id(time),
-            time,
-            started: time,
-            top_score: 0.75,
-            top_time: time,
-            top_frame: "a.jpg".into(),
-            threshold: 0.5,
-            form: Form::Int8,
-            nearest: vec![Nearest { index: 2, similarity: 0.9 }],
-            snapshot: None,
-            reason: Some(EndReason::SourceEnded),
-        };
-        let message = Message::Anomaly(event);
+        let message = ended(&anomaly(Timestamp::UNIX_EPOCH, 0.75), Timestamp::UNIX_EPOCH);
         let json = serde_json::to_string(&message).unwrap();
         assert!(
             json.starts_with(r#"{"subject":"anomaly","kind":"end""#)
@@ -203,19 +347,19 @@ mod tests {
 
     #[test]
     fn a_trouble_has_its_name_and_comes_back() {
-        let time = Timestamp::UNIX_EPOCH;
-        let event = CameraEvent {
-            kind: EventKind::New,
-            id: new_id(time),
-            time,
-            started: time,
-            trouble: Trouble::Obstructed,
-            detail: "covered".into(),
-            attempts: 0,
-        };
-        let message = Message::Camera(event);
+        let message = trouble(Timestamp::UNIX_EPOCH);
         let json = serde_json::to_string(&message).unwrap();
         assert!(json.contains(r#""subject":"camera""#) && json.contains(r#""trouble":"camera_obstructed""#), "{json}");
         assert_eq!(serde_json::from_str::<Message>(&json).unwrap(), message);
+    }
+
+    #[test]
+    fn what_was_left_open_is_ended_under_its_id() {
+        let (begun, now) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
+        for message in [anomaly(begun, 0.5), trouble(begun)] {
+            let end = message.clone().interrupted(now);
+            assert_eq!((end.id(), end.kind(), end.time(), end.started()), (message.id(), EventKind::End, now, begun));
+            assert_ne!(end.key(), message.key());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::clock::Moment;
 use crate::decision::{Change, Decision};
 use crate::encoder::EncoderError;
-use crate::event::{CameraEvent, EndReason, Event, EventKind, Message, Nearest, Trouble, nearest, new_id};
+use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
 use crate::lens::{Lens, Look};
 use crate::model::Model;
 use crate::motion::Motion;
@@ -146,6 +146,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 Err(error) => break (EndReason::SourceEnded, Err(error.into())),
             }
             self.summary.dropped = source.dropped();
+            self.sinks.look_after();
             if self.failing_since.is_none_or(|since| since.elapsed() < FAILING_LIMIT) {
                 beat(&self.summary);
             }
@@ -265,7 +266,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             (EventKind::End, self.troubles.remove(place))
         };
         self.summary.trouble = self.troubles.last().map(|open| open.trouble);
-        self.sinks.send(&Message::Camera(CameraEvent {
+        self.sinks.send(&Message::Camera(TroubleEvent {
             kind,
             id: open.id,
             time: at.wall,
@@ -335,9 +336,9 @@ mod tests {
     use crate::decision::DecisionParams;
     use crate::model::FormChoice;
     use crate::scorer::tests::broken_scorer;
+    use crate::sinks::json_lines::EventLog;
     use crate::sinks::snapshot::Snapshots;
     use crate::source::replay::{Replay, ReplaySpec};
-    use crate::store::EventLog;
     use crate::support::{bundle, write_frames};
     use std::path::Path;
     use std::sync::Arc;
@@ -370,7 +371,7 @@ mod tests {
         let mut source = Replay::open(spec, clock).unwrap();
         let settings = SnapshotSettings { dir: dir.join("snapshots"), max_bytes: 1 << 20, jpeg_quality: 90 };
         let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
-        let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
+        let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots), None);
         let mut lines = Vec::new();
         let gates = Gates::default();
         let pipeline = Pipeline::new(&model, gates, decision(model.threshold), &mut sinks, Some(&mut lines)).unwrap();
@@ -478,7 +479,7 @@ mod tests {
     fn run_failing(stop_with_last: bool, lines: &mut dyn Write) -> (Vec<Event>, Result<(), PipelineError>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
-        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None);
+        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None, None);
         let model = Model::load(&bundle(), FormChoice::Int8).unwrap();
         let pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, Some(lines)).unwrap();
         let stop = AtomicBool::new(false);
@@ -493,7 +494,7 @@ mod tests {
     fn beats_are_withheld_once_scoring_has_failed_for_long() {
         let model = Model::load(&bundle(), FormChoice::F32).unwrap();
         let beats = |broken: bool, failing_for: Duration| {
-            let mut sinks = Sinks::new(None, None);
+            let mut sinks = Sinks::new(None, None, None);
             let mut pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, None).unwrap();
             if broken {
                 pipeline.scorer = broken_scorer(&model);

@@ -1,6 +1,7 @@
 //! `salad-edge run`: the pipeline of a configuration file, until the source ends or the program is told to stop.
 
 use super::Outcome;
+use crate::config::sinks::SinkSpec;
 use crate::config::{Config, ConfigError};
 use crate::decision::Decision;
 use crate::encoder::EncoderError;
@@ -10,14 +11,21 @@ use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
 use crate::regions::Regions;
 use crate::service::Service;
-use crate::sinks::Sinks;
+use crate::sinks::json_lines::EventLog;
+use crate::sinks::outbox::Outbox;
 use crate::sinks::snapshot::Snapshots;
+use crate::sinks::{self, Sinks};
 use crate::source::{self, SourceError};
-use crate::store::EventLog;
+use crate::store::{Store, StoreError, StoreSettings};
+use jiff::Timestamp;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How long sinks may take, at the end, for what is waiting for them.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why a run could not begin, or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,12 @@ pub enum RunError {
         /// The operating system's words.
         source: io::Error,
     },
+    /// The event store cannot be opened.
+    #[error("{0}; change events.store in the configuration, or free the path")]
+    Store(#[from] StoreError),
+    /// A sink's thread cannot be started.
+    #[error("sinks: {0}")]
+    Threads(io::Error),
     /// The run itself.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -56,13 +70,14 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let model = Model::read(&config.bundle, config.form)?;
     let decision = Decision::new(config.decision.params(model.threshold)?);
     let mut source = source::open(&config.camera.source)?;
-    let mut sinks = sinks(&config, &model)?;
+    let mut sinks = open_sinks(&config, &model)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
     let mut service = Service::ready();
     let (summary, result) = pipeline.run(source.as_mut(), stop, &mut |summary| service.beat(summary));
     service.stopping();
+    sinks.finish(FAREWELL);
 
     let Summary { frames, still, anomalous, skipped, obstructed, dropped, events, .. } = summary;
     log::info!(
@@ -86,7 +101,7 @@ fn gates(config: &Config, model: &Model) -> Gates {
     }
 }
 
-fn sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
+fn open_sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
     let failed = |path: &Path, field| {
         let path = path.to_owned();
         move |source| RunError::Sink { path, field, source }
@@ -97,5 +112,13 @@ fn sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
         let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
         opened.map_err(failed(&settings.dir, "snapshots.dir"))
     });
-    Ok(Sinks::new(log, snapshots.transpose()?))
+    let outbox = config.store.clone().map(|settings| outbox(settings, &config.sinks, &config.name));
+    Ok(Sinks::new(log, snapshots.transpose()?, outbox.transpose()?))
+}
+
+fn outbox(settings: StoreSettings, specs: &[SinkSpec], device: &str) -> Result<Outbox, RunError> {
+    let filters = specs.iter().map(|spec| (spec.name.clone(), spec.filter.clone())).collect();
+    let store = Arc::new(Store::open(settings, filters, Timestamp::now())?);
+    let sinks = specs.iter().map(|spec| (spec.name.clone(), sinks::build(spec, device))).collect();
+    Outbox::start(store, sinks).map_err(RunError::Threads)
 }

@@ -1,6 +1,7 @@
 //! `edge.toml`: read as it is written (raw), then checked once as a whole. Nothing is built before that has ended.
 
 mod raw;
+pub mod sinks;
 pub mod source;
 
 use crate::decision::DecisionParams;
@@ -9,7 +10,9 @@ use crate::model::FormChoice;
 use crate::motion::MotionSpec;
 use crate::regions::RegionSpec;
 use crate::source::child::redacted;
-use raw::{RawConfig, RawDecision, RawLens, RawMotion, RawRegions, RawSnapshots};
+use crate::store::StoreSettings;
+use raw::{RawConfig, RawDecision, RawEvents, RawLens, RawMotion, RawRegions, RawSnapshots};
+use sinks::SinkSpec;
 use source::SourceSpec;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +20,8 @@ use std::time::Duration;
 /// Checked settings, paths complete.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// What the device is called in alerts.
+    pub name: String,
     /// The model bundle; a file that is there.
     pub bundle: PathBuf,
     /// Which numeric form to run.
@@ -31,6 +36,10 @@ pub struct Config {
     pub decision: DecisionSettings,
     /// The event log.
     pub event_log: Option<PathBuf>,
+    /// The event store.
+    pub store: Option<StoreSettings>,
+    /// Who is told of events, out of the store.
+    pub sinks: Vec<SinkSpec>,
     /// Pictures of events.
     pub snapshots: Option<SnapshotSettings>,
 }
@@ -184,14 +193,23 @@ impl Checker<'_> {
         let camera = self.camera(raw.source, raw.regions)?;
         // Replays are of any pictures, such as plain ones: nobody covers their lens.
         let lens = raw.lens.or_else(|| camera.source.is_live().then(RawLens::default));
+        let (event_log, store) = self.events(raw.events)?;
+        let sinks = self.sinks(raw.sinks)?;
+        if let (Some(sink), None) = (sinks.first(), &store) {
+            let remedy = format!("the sink {} needs it: name a file, such as \"events.db\"", sink.name);
+            return Err(self.error("events.store", "(missing)", remedy));
+        }
         Ok(Config {
+            name: self.name(raw.name)?,
             bundle,
             form: raw.form,
             lens: lens.map(|raw| self.lens(&raw)).transpose()?.flatten(),
             motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?.flatten(),
             decision: self.decision(&raw.decision, camera.source.fps())?,
             camera,
-            event_log: raw.events.map(|events| self.complete(&events.log)),
+            event_log,
+            store,
+            sinks,
             snapshots: raw.snapshots.map(|raw| self.snapshots(&raw)).transpose()?,
         })
     }
@@ -202,6 +220,32 @@ impl Checker<'_> {
         let regions = RegionSpec { crop, include, exclude };
         regions.check().map_err(|(field, value, remedy)| self.error(field, value, remedy.to_owned()))?;
         Ok(CameraConfig { source: self.source(source)?, regions })
+    }
+
+    fn name(&self, name: Option<String>) -> Result<String, ConfigError> {
+        let Some(name) = name else {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            return Ok(if host.trim().is_empty() { "salad".to_owned() } else { host.trim().to_owned() });
+        };
+        if name.trim().is_empty() || name.chars().count() > 64 || name.contains(char::is_control) {
+            return Err(self.error("name", name, "has to be 1 to 64 characters".to_owned()));
+        }
+        Ok(name)
+    }
+
+    fn events(&self, raw: Option<RawEvents>) -> Result<(Option<PathBuf>, Option<StoreSettings>), ConfigError> {
+        let Some(raw) = raw else { return Ok((None, None)) };
+        if raw.log.is_none() && raw.store.is_none() {
+            let remedy = "give log, store or both; leave [events] out to have neither".to_owned();
+            return Err(self.error("events.log", "(missing)", remedy));
+        }
+        if raw.max_bytes < 1 << 20 {
+            return Err(self.error("events.max_bytes", raw.max_bytes, "has to be at least 1048576".to_owned()));
+        }
+        let max_age = self.duration("events.max_age_days", raw.max_age_days * 86_400.0)?;
+        let store =
+            raw.store.map(|path| StoreSettings { path: self.complete(&path), max_age, max_bytes: raw.max_bytes });
+        Ok((raw.log.map(|log| self.complete(&log)), store))
     }
 
     fn lens(&self, raw: &RawLens) -> Result<Option<LensSpec>, ConfigError> {

@@ -1,5 +1,6 @@
 //! The configuration as it is written.
 
+use super::sinks::RawSink;
 use super::source::RawSource;
 use crate::model::FormChoice;
 use crate::regions::Point;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
+    pub name: Option<String>,
     pub bundle: Option<PathBuf>,
     #[serde(default)]
     pub form: FormChoice,
@@ -20,6 +22,8 @@ pub struct RawConfig {
     pub motion: Option<RawMotion>,
     pub events: Option<RawEvents>,
     pub snapshots: Option<RawSnapshots>,
+    #[serde(default)]
+    pub sinks: Vec<RawSink>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +57,20 @@ impl Default for RawDecision {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawEvents {
-    pub log: PathBuf,
+    pub log: Option<PathBuf>,
+    pub store: Option<PathBuf>,
+    #[serde(default = "default_max_age_days")]
+    pub max_age_days: f64,
+    #[serde(default = "default_store_bytes")]
+    pub max_bytes: u64,
+}
+
+fn default_max_age_days() -> f64 {
+    90.0
+}
+
+fn default_store_bytes() -> u64 {
+    100_000_000
 }
 
 #[derive(Debug, Deserialize)]

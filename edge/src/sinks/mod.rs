@@ -1,24 +1,76 @@
-//! Where events go. A sink that fails is said once, counted, and tried again with the next event: it never stops the
-//! program.
+//! Where events go: log and pictures on this device, the store, and from that to everybody who is to know. Whatever fails is
+//! said once and counted, and never stops the program.
 
+pub mod command;
+pub mod filter;
+pub mod json_lines;
+pub mod outbox;
+pub mod payload;
 pub mod snapshot;
+pub mod webhook;
 
-use crate::event::Message;
-use crate::store::EventLog;
+use crate::config::sinks::{SinkKind, SinkSpec};
+use crate::event::{EventKind, Message, Trouble, TroubleEvent, new_id};
+use crate::store::{Recorded, Store};
+use jiff::Timestamp;
+use json_lines::EventLog;
+use outbox::Outbox;
 use snapshot::{Shown, Snapshots};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is freed at once when the disk is full, bytes.
+const FREED: u64 = 4 << 20;
+
+/// Between two looks whether a full disk can be written again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Somebody who is told of events.
+pub trait Sink: Send {
+    /// Hands a message over and waits until the other side has it; gives what that answered, for people. The same message
+    /// may come again, under the same [`Message::key`].
+    fn deliver(&mut self, message: &Message) -> Result<String, Failure>;
+}
+
+/// Why a sink has not taken a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It may later: what hinders it lies outside of the message.
+    Later(String),
+    /// It never will.
+    Never(String),
+}
+
+/// Makes a sink; `device` is the name this device has in alerts. Nothing is connected before there is a message.
+pub fn build(spec: &SinkSpec, device: &str) -> Box<dyn Sink> {
+    match &spec.kind {
+        SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(webhook.clone(), device)),
+        SinkKind::Command(command) => Box::new(command::CommandSink::new(command.clone(), device)),
+    }
+}
 
 /// The sinks of one run.
 #[derive(Debug)]
 pub struct Sinks {
     log: Option<(EventLog, Health)>,
     snapshots: Option<(Snapshots, Health)>,
+    outbox: Option<(Outbox, Health)>,
+    full: Option<Full>,
+}
+
+/// The disk is full.
+#[derive(Debug, Clone)]
+struct Full {
+    id: String,
+    started: Timestamp,
+    last_try: Instant,
 }
 
 impl Sinks {
-    /// Any sink may be absent.
-    pub fn new(log: Option<EventLog>, snapshots: Option<Snapshots>) -> Sinks {
+    /// Any of them may be absent.
+    pub fn new(log: Option<EventLog>, snapshots: Option<Snapshots>, outbox: Option<Outbox>) -> Sinks {
         let log = log.map(|log| {
             let health = Health::new(format!("event log {}", log.path().display()));
             (log, health)
@@ -27,13 +79,20 @@ impl Sinks {
             let health = Health::new(format!("snapshots in {}", snapshots.folder().display()));
             (snapshots, health)
         });
-        Sinks { log, snapshots }
+        let outbox = outbox.map(|outbox| {
+            let health = Health::new(format!("event store {}", outbox.store().path().display()));
+            (outbox, health)
+        });
+        Sinks { log, snapshots, outbox, full: None }
     }
 
     /// Writes the picture of an event and says where it is.
     pub fn picture(&mut self, event_id: &str, shown: &Shown<'_>) -> Option<PathBuf> {
         let (snapshots, health) = self.snapshots.as_mut()?;
-        let written = snapshots.write(event_id, shown);
+        let mut written = snapshots.write(event_id, shown);
+        if written.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull) && free(snapshots) {
+            written = snapshots.write(event_id, shown);
+        }
         health.note(written)
     }
 
@@ -43,13 +102,36 @@ impl Sinks {
             Message::Anomaly(event) => {
                 log::info!("event {}: {:?}, top score {:.4}", event.id, event.kind, event.top_score);
             }
-            Message::Camera(event) => {
-                log::warn!("event {}: camera {}: {:?}: {}", event.id, event.trouble, event.kind, event.detail);
+            Message::Camera(event) | Message::Device(event) => {
+                let subject = message.subject().name();
+                log::warn!("event {}: {subject} {}: {:?}: {}", event.id, event.trouble, event.kind, event.detail);
             }
         }
         if let Some((log, health)) = &mut self.log {
             let appended = log.append(message);
             health.note(appended);
+        }
+        self.record(message);
+    }
+
+    /// To be called now and then: whether a disk that was full can be written again.
+    pub fn look_after(&mut self) {
+        let Some(full) = &mut self.full else { return };
+        if full.last_try.elapsed() < RETRY {
+            return;
+        }
+        full.last_try = Instant::now();
+        if self.outbox.as_ref().is_some_and(|(outbox, _)| outbox.store().settle())
+            && let Some(full) = self.full.take()
+        {
+            self.tell_full(&full, EventKind::End, "it can be written again");
+        }
+    }
+
+    /// Lets the sinks take what is waiting, for at most `patience`, and ends them.
+    pub fn finish(&mut self, patience: Duration) {
+        if let Some((outbox, _)) = &mut self.outbox {
+            outbox.finish(patience);
         }
     }
 
@@ -58,6 +140,50 @@ impl Sinks {
         let log = self.log.iter().map(|(_, health)| health);
         let snapshots = self.snapshots.iter().map(|(_, health)| health);
         log.chain(snapshots).filter_map(Health::losses).collect()
+    }
+
+    fn record(&mut self, message: &Message) {
+        let Some((outbox, health)) = &mut self.outbox else { return };
+        let store = Arc::clone(outbox.store());
+        let Recorded::InMemory(error) = store.record(message) else {
+            health.note(Ok(()));
+            return;
+        };
+        if error.is_full() && self.snapshots.as_ref().is_some_and(|(snapshots, _)| free(snapshots)) && store.settle() {
+            health.note(Ok(()));
+        } else {
+            let is_full = error.is_full();
+            health.note::<()>(Err(io::Error::other(error)));
+            if is_full && self.full.is_none() {
+                let now = Timestamp::now();
+                let full = Full { id: new_id(now), started: now, last_try: Instant::now() };
+                self.full = Some(full.clone());
+                self.tell_full(&full, EventKind::New, "events are kept in memory and sent; old pictures were deleted");
+            }
+        }
+    }
+
+    fn tell_full(&mut self, full: &Full, kind: EventKind, detail: &str) {
+        self.send(&Message::Device(TroubleEvent {
+            kind,
+            id: full.id.clone(),
+            time: Timestamp::now(),
+            started: full.started,
+            trouble: Trouble::DiskFull,
+            detail: detail.to_owned(),
+            attempts: 0,
+        }));
+    }
+}
+
+/// Deletes the oldest pictures; says whether any went.
+fn free(snapshots: &Snapshots) -> bool {
+    match snapshots.free(FREED) {
+        Ok(freed) => freed > 0,
+        Err(error) => {
+            log::warn!("snapshots in {}: {error}", snapshots.folder().display());
+            false
+        }
     }
 }
 
@@ -112,7 +238,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("snapshots");
         let settings = SnapshotSettings { dir: folder.clone(), max_bytes: 1 << 20, jpeg_quality: 90 };
-        let mut sinks = Sinks::new(None, Some(Snapshots::open(settings, Vec::new().into()).unwrap()));
+        let mut sinks = Sinks::new(None, Some(Snapshots::open(settings, Vec::new().into()).unwrap()), None);
         let mut picture = |second| {
             let id = new_id(jiff::Timestamp::from_second(second).unwrap());
             sinks.picture(&id, &Shown { frame: &normal_frame(), heat: None, prototype: None })

@@ -60,6 +60,11 @@ impl Snapshots {
         Ok(path)
     }
 
+    /// Deletes the oldest snapshots until at least `bytes` are freed, or none is left; gives what was freed.
+    pub fn free(&self, bytes: u64) -> io::Result<u64> {
+        delete(self.kept(Path::new(""))?, bytes)
+    }
+
     fn compose(&self, shown: &Shown<'_>) -> Frame {
         let frame = shown.frame.thumbnail(MAX_SIDE);
         let heated = shown.heat.map(|(heat, scale)| heat.over(&frame, &scale));
@@ -79,6 +84,14 @@ impl Snapshots {
     }
 
     fn make_room(&self, coming: u64, path: &Path) -> io::Result<()> {
+        let kept = self.kept(path)?;
+        let total = coming + kept.iter().map(|(_, size)| size).sum::<u64>();
+        delete(kept, total.saturating_sub(self.settings.max_bytes))?;
+        Ok(())
+    }
+
+    /// All snapshots but that at `path` with their sizes, the oldest first.
+    fn kept(&self, path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut kept = Vec::new();
         for entry in std::fs::read_dir(&self.settings.dir)? {
             let entry = entry?;
@@ -89,16 +102,21 @@ impl Snapshots {
         }
         // Ids begin with the time.
         kept.sort_unstable();
-        let mut total = coming + kept.iter().map(|(_, size)| size).sum::<u64>();
-        for (old, size) in kept {
-            if total <= self.settings.max_bytes {
-                break;
-            }
-            unless_gone(std::fs::remove_file(&old))?;
-            total -= size;
-        }
-        Ok(())
+        Ok(kept)
     }
+}
+
+/// Deletes files from the front until `bytes` are freed; gives what was.
+fn delete(files: Vec<(PathBuf, u64)>, bytes: u64) -> io::Result<u64> {
+    let mut freed = 0;
+    for (old, size) in files {
+        if freed >= bytes {
+            break;
+        }
+        unless_gone(std::fs::remove_file(&old))?;
+        freed += size;
+    }
+    Ok(freed)
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -67,25 +67,11 @@ fn ends_mid_line(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, EventKind, new_id};
+    use crate::event::tests::anomaly;
     use jiff::Timestamp;
 
     fn event() -> Message {
-        let time = Timestamp::UNIX_EPOCH;
-        Message::Anomaly(Event {
-            kind: EventKind::New,
-            id: new_id(time),
-            time,
-            started: time,
-            top_score: 0.75,
-            top_time: time,
-            top_frame: "a.jpg".into(),
-            threshold: 0.5,
-            form: salad_shared::manifest::Form::F32,
-            nearest: Vec::new(),
-            snapshot: None,
-            reason: None,
-        })
+        anomaly(Timestamp::UNIX_EPOCH, 0.75)
     }
 
     #[test]

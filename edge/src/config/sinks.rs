@@ -1,0 +1,273 @@
+//! `[[sinks]]`: who is told of events.
+
+use super::{Checker, ConfigError};
+use crate::event::Subject;
+use crate::sinks::command::CommandSpec;
+use crate::sinks::filter::{Filter, Schedule};
+use crate::sinks::webhook::WebhookSpec;
+use jiff::civil::{Time, Weekday};
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A sink, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkSpec {
+    /// Its name, unlike all others.
+    pub name: String,
+    /// What it is told of.
+    pub filter: Filter,
+    /// What it is.
+    pub kind: SinkKind,
+}
+
+/// What a sink is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkKind {
+    /// HTTP POST.
+    Webhook(WebhookSpec),
+    /// A program.
+    Command(CommandSpec),
+}
+
+/// What nobody is to read in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Its text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A sink as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSink {
+    name: String,
+    subjects: Option<Vec<Subject>>,
+    #[serde(default)]
+    min_score: f32,
+    hours: Option<String>,
+    days: Option<Vec<RawDay>>,
+    max_per_hour: Option<u32>,
+    #[serde(default = "yes")]
+    updates: bool,
+    webhook: Option<RawWebhook>,
+    command: Option<RawCommand>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    url: String,
+    #[serde(default)]
+    headers: BTreeMap<String, RawSecret>,
+    secret: Option<RawSecret>,
+    #[serde(default)]
+    cloud_events: bool,
+    #[serde(default)]
+    snapshot: bool,
+    #[serde(default = "default_timeout_secs")]
+    timeout_secs: f64,
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCommand {
+    run: Vec<String>,
+    #[serde(default = "default_timeout_secs")]
+    timeout_secs: f64,
+}
+
+/// Where a secret is: never in the configuration itself, which people copy and send around.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSecret {
+    file: Option<PathBuf>,
+    env: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawDay {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}
+
+const WEEK: [Weekday; 7] = [
+    Weekday::Monday,
+    Weekday::Tuesday,
+    Weekday::Wednesday,
+    Weekday::Thursday,
+    Weekday::Friday,
+    Weekday::Saturday,
+    Weekday::Sunday,
+];
+
+fn yes() -> bool {
+    true
+}
+
+fn default_timeout_secs() -> f64 {
+    10.0
+}
+
+impl Checker<'_> {
+    pub(super) fn sinks(&self, raw: Vec<RawSink>) -> Result<Vec<SinkSpec>, ConfigError> {
+        let mut names = HashSet::new();
+        let mut sinks = Vec::new();
+        for sink in raw {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if sink.name.is_empty() || sink.name.len() > 64 || !sink.name.chars().all(allowed) {
+                let remedy = "has to be of letters, digits, `-`, `_` and `.`, at most 64".to_owned();
+                return Err(self.error("sinks.name", sink.name, remedy));
+            }
+            if !names.insert(sink.name.clone()) {
+                return Err(self.error("sinks.name", sink.name, "two sinks cannot have one name".to_owned()));
+            }
+            sinks.push(self.sink(sink)?);
+        }
+        Ok(sinks)
+    }
+
+    fn sink(&self, raw: RawSink) -> Result<SinkSpec, ConfigError> {
+        let filter = Filter {
+            subjects: raw.subjects.unwrap_or_else(|| Subject::ALL.to_vec()),
+            min_score: raw.min_score,
+            schedule: self.schedule(raw.hours, raw.days)?,
+            max_per_hour: raw.max_per_hour,
+            updates: raw.updates,
+        };
+        if filter.subjects.is_empty() {
+            let remedy = "name at least one of anomaly, camera, device".to_owned();
+            return Err(self.error("sinks.subjects", "[]", remedy));
+        }
+        if !(filter.min_score.is_finite() && filter.min_score >= 0.0) {
+            return Err(self.error("sinks.min_score", filter.min_score, "has to be a score, 0 or more".to_owned()));
+        }
+        if filter.max_per_hour == Some(0) {
+            let remedy = "has to be at least 1; leave it out for no limit".to_owned();
+            return Err(self.error("sinks.max_per_hour", 0, remedy));
+        }
+        let kind = match (raw.webhook, raw.command) {
+            (Some(webhook), None) => SinkKind::Webhook(self.webhook(webhook)?),
+            (None, Some(command)) => SinkKind::Command(self.command(command)?),
+            _ => {
+                let remedy = "a sink has exactly one of webhook and command".to_owned();
+                return Err(self.error("sinks.name", raw.name, remedy));
+            }
+        };
+        Ok(SinkSpec { name: raw.name, filter, kind })
+    }
+
+    fn schedule(&self, hours: Option<String>, days: Option<Vec<RawDay>>) -> Result<Option<Schedule>, ConfigError> {
+        if hours.is_none() && days.is_none() {
+            return Ok(None);
+        }
+        let days = days.map_or(WEEK.to_vec(), |days| days.iter().map(|&day| WEEK[day as usize]).collect());
+        if days.is_empty() {
+            return Err(self.error("sinks.days", "[]", "name at least one, such as \"mon\"".to_owned()));
+        }
+        let hours = hours.unwrap_or_else(|| "00:00-00:00".to_owned());
+        let both = hours.split_once('-').map(|(from, to)| (time(from), time(to)));
+        let Some((Some(from), Some(to))) = both else {
+            let remedy = "has to be like \"22:00-06:00\", local time".to_owned();
+            return Err(self.error("sinks.hours", hours, remedy));
+        };
+        Ok(Some(Schedule { days, from, to, zone: TimeZone::system() }))
+    }
+
+    fn webhook(&self, raw: RawWebhook) -> Result<WebhookSpec, ConfigError> {
+        let url = raw.url;
+        if !(url.starts_with("http://") || url.starts_with("https://")) || url.parse::<ureq::http::Uri>().is_err() {
+            let shown = crate::source::child::redacted(&url, &[]);
+            return Err(self.error("sinks.webhook.url", shown, "has to be an http:// or https:// address".to_owned()));
+        }
+        let mut headers = Vec::new();
+        for (name, secret) in raw.headers {
+            if name.parse::<ureq::http::HeaderName>().is_err() {
+                return Err(self.error("sinks.webhook.headers", name, "is no name of a header".to_owned()));
+            }
+            headers.push((name, self.secret("sinks.webhook.headers", &secret)?));
+        }
+        Ok(WebhookSpec {
+            url,
+            headers,
+            secret: raw.secret.map(|secret| self.secret("sinks.webhook.secret", &secret)).transpose()?,
+            cloud_events: raw.cloud_events,
+            with_snapshot: raw.snapshot,
+            timeout: self.timeout("sinks.webhook.timeout_secs", raw.timeout_secs)?,
+            authorities: raw.ca_file.map(|path| self.authorities("sinks.webhook.ca_file", &path)).transpose()?,
+        })
+    }
+
+    fn command(&self, raw: RawCommand) -> Result<CommandSpec, ConfigError> {
+        let [program, arguments @ ..] = raw.run.as_slice() else {
+            return Err(self.error("sinks.command.run", "[]", "give a program and its arguments".to_owned()));
+        };
+        let timeout = self.timeout("sinks.command.timeout_secs", raw.timeout_secs)?;
+        Ok(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout })
+    }
+
+    fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+        if !(0.1..=600.0).contains(&secs) {
+            return Err(self.error(field, secs, "has to be from 0.1 to 600".to_owned()));
+        }
+        Ok(Duration::from_secs_f64(secs))
+    }
+
+    /// A secret's text, without the end of its line.
+    pub(super) fn secret(&self, field: &'static str, raw: &RawSecret) -> Result<Secret, ConfigError> {
+        let text = match (&raw.file, &raw.env) {
+            (Some(file), None) => {
+                let path = self.complete(file);
+                let read = std::fs::read_to_string(&path);
+                read.map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))?
+            }
+            (None, Some(name)) => std::env::var(name)
+                .map_err(|_| self.error(field, name, "there is no such environment variable".to_owned()))?,
+            _ => {
+                let remedy = "has to be { file = \"...\" } or { env = \"...\" }".to_owned();
+                return Err(self.error(field, "(neither or both)", remedy));
+            }
+        };
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() || text.contains(|c: char| c.is_control()) {
+            return Err(self.error(field, "(secret)", "has to be one line with something in it".to_owned()));
+        }
+        Ok(Secret(text.to_owned()))
+    }
+
+    /// A file of certificates.
+    pub(super) fn authorities(&self, field: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+        let path = self.complete(path);
+        let pem =
+            std::fs::read(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))?;
+        let found = ureq::tls::parse_pem(&pem).any(|item| matches!(item, Ok(ureq::tls::PemItem::Certificate(_))));
+        if !found {
+            return Err(self.error(field, path.display(), "has no certificate in PEM form".to_owned()));
+        }
+        Ok(pem)
+    }
+}
+
+fn time(text: &str) -> Option<Time> {
+    Time::strptime("%H:%M", text.trim()).ok()
+}

@@ -1,0 +1,241 @@
+//! From the store to the sinks: each has a thread of its own, takes messages in their order, and tries until it has one.
+
+use super::Sink;
+use crate::sinks::Failure;
+use crate::store::{Pending, Store};
+use jiff::Timestamp;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How long a thread sleeps where there is nothing to do; news wake it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The threads.
+#[derive(Debug)]
+pub struct Outbox {
+    store: Arc<Store>,
+    ending: Arc<Ending>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Wakes threads out of their pauses when the program ends.
+#[derive(Debug, Default)]
+struct Ending {
+    is_near: AtomicBool,
+    lock: Mutex<()>,
+    news: Condvar,
+}
+
+impl Outbox {
+    /// Starts a thread for each sink; the names are those the store was opened with.
+    pub fn start(store: Arc<Store>, sinks: Vec<(String, Box<dyn Sink>)>) -> io::Result<Outbox> {
+        let ending = Arc::new(Ending::default());
+        let mut outbox = Outbox { store, ending, threads: Vec::new() };
+        for (name, sink) in sinks {
+            let (store, ending) = (Arc::clone(&outbox.store), Arc::clone(&outbox.ending));
+            let courier = Courier { store, ending, name: name.clone(), sink, last: 0, attempts: 0 };
+            outbox.threads.push(thread::Builder::new().name(name).spawn(|| courier.run())?);
+        }
+        Ok(outbox)
+    }
+
+    /// The store that the sinks are told from.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Lets each sink take what is waiting for it, for as long as it takes messages and at most `patience`. What is left is
+    /// sent when the program runs again.
+    pub fn finish(&mut self, patience: Duration) {
+        self.ending.is_near.store(true, Ordering::Relaxed);
+        let start = Instant::now();
+        while self.threads.iter().any(|thread| !thread.is_finished()) && start.elapsed() < patience {
+            self.store.wake();
+            self.ending.news.notify_all();
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Ending {
+    fn is_near(&self) -> bool {
+        self.is_near.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self, duration: Duration) {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_near() {
+            drop(self.news.wait_timeout(guard, duration));
+        }
+    }
+}
+
+/// One sink's thread.
+struct Courier {
+    store: Arc<Store>,
+    ending: Arc<Ending>,
+    name: String,
+    sink: Box<dyn Sink>,
+    /// The last message that needs nothing more, whether or not the store could note it.
+    last: i64,
+    /// How often the next one was tried.
+    attempts: u32,
+}
+
+impl Courier {
+    fn run(mut self) {
+        loop {
+            let patience = if self.ending.is_near() { Duration::ZERO } else { IDLE };
+            match self.store.next(&self.name, self.last, patience) {
+                Ok(Some(pending)) => self.take(&pending),
+                Ok(None) if self.ending.is_near() => break,
+                Ok(None) => {}
+                Err(error) => {
+                    log::error!("sink {}: {error}", self.name);
+                    self.ending.pause(LONGEST_PAUSE);
+                }
+            }
+            if self.ending.is_near() && self.attempts > 0 {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, pending: &Pending) {
+        let name = &self.name;
+        let outcome = match serde_json::from_str(&pending.body) {
+            Ok(message) => self.sink.deliver(&message),
+            Err(error) => Err(Failure::Never(format!("the store has a message of another kind: {error}"))),
+        };
+        let noted = match outcome {
+            Ok(answer) => {
+                log::debug!("sink {name}: {answer}");
+                if std::mem::take(&mut self.attempts) > 0 {
+                    log::info!("sink {name}: takes messages again");
+                }
+                self.store.delivered(name, pending.seq, Timestamp::now())
+            }
+            Err(Failure::Never(problem)) => {
+                log::error!("sink {name}: will not take a message, which is given up: {problem}");
+                self.attempts = 0;
+                self.store.refused(name, pending.seq, Timestamp::now())
+            }
+            Err(Failure::Later(problem)) => {
+                self.attempts = self.attempts.saturating_add(1);
+                let level = if self.attempts == 1 { log::Level::Error } else { log::Level::Debug };
+                log::log!(level, "sink {name}: {problem}; trying again until it works");
+                self.ending.pause(pause(self.attempts));
+                return;
+            }
+        };
+        self.last = pending.seq;
+        if let Err(error) = noted {
+            log::warn!("sink {name}: {error}; the message may be sent again after a restart");
+        }
+    }
+}
+
+/// Doubled with each attempt, and between half and all of that, so that many devices do not come all at once.
+fn pause(attempts: u32) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+    doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Message;
+    use crate::event::tests::anomaly;
+    use crate::sinks::filter::Filter;
+    use crate::store::StoreSettings;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Fails as often as it is told before it takes each message.
+    struct Stubborn {
+        failures: u32,
+        left: u32,
+        told: Sender<String>,
+    }
+
+    impl Sink for Stubborn {
+        fn deliver(&mut self, message: &Message) -> Result<String, Failure> {
+            if message.id().is_empty() {
+                return Err(Failure::Never("no id".into()));
+            }
+            if self.left > 0 {
+                self.left -= 1;
+                return Err(Failure::Later("not yet".into()));
+            }
+            self.left = self.failures;
+            self.told.send(message.key()).unwrap();
+            Ok("taken".into())
+        }
+    }
+
+    fn store(dir: &std::path::Path) -> Arc<Store> {
+        let settings = StoreSettings { path: dir.join("events.db"), max_age: Duration::MAX, max_bytes: u64::MAX };
+        Arc::new(Store::open(settings, vec![("one".into(), Filter::default())], Timestamp::now()).unwrap())
+    }
+
+    #[test]
+    fn messages_arrive_in_their_order_through_failures_and_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let messages: Vec<Message> = (1..=6).map(|s| anomaly(Timestamp::from_second(s).unwrap(), 0.5)).collect();
+        let keys: Vec<String> = messages.iter().map(Message::key).collect();
+        let (told, taken) = channel();
+        let sink = |failures| -> Vec<(String, Box<dyn Sink>)> {
+            vec![("one".into(), Box::new(Stubborn { failures, left: failures, told: told.clone() }))]
+        };
+        let first = store(dir.path());
+        first.record(&messages[0]);
+        let mut outbox = Outbox::start(Arc::clone(&first), sink(1)).unwrap();
+        messages[1..3].iter().for_each(|message| drop(first.record(message)));
+        let seen: Vec<String> = (0..3).map(|_| taken.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+        assert_eq!(seen, keys[..3]);
+        outbox.finish(Duration::from_secs(30));
+        // Nobody takes these before the program runs again.
+        messages[3..].iter().for_each(|message| drop(first.record(message)));
+        drop(first);
+        let second = store(dir.path());
+        let mut outbox = Outbox::start(Arc::clone(&second), sink(0)).unwrap();
+        outbox.finish(Duration::from_secs(30));
+        let seen: Vec<String> = taken.try_iter().collect();
+        // Those of open events were ended when the store was opened anew; they come after.
+        assert_eq!(seen[..3], keys[3..]);
+        assert_eq!(second.sinks().unwrap()[0].pending, 0);
+        assert_eq!(second.sinks().unwrap()[0].delivered, 6 + 6);
+    }
+
+    #[test]
+    fn what_a_sink_refuses_does_not_hold_up_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let good = anomaly(Timestamp::now(), 0.5);
+        let Message::Anomaly(mut bad) = good.clone() else { unreachable!() };
+        bad.id = String::new();
+        store.record(&Message::Anomaly(bad));
+        store.record(&good);
+        let (told, taken) = channel();
+        let sink = Stubborn { failures: 0, left: 0, told };
+        Outbox::start(Arc::clone(&store), vec![("one".into(), Box::new(sink))])
+            .unwrap()
+            .finish(Duration::from_secs(30));
+        assert_eq!(taken.try_iter().collect::<Vec<_>>(), [good.key()]);
+        let state = &store.sinks().unwrap()[0];
+        assert_eq!((state.delivered, state.refused, state.pending), (1, 1, 0));
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_limit() {
+        for (attempts, secs) in [(1, 1.0), (2, 2.0), (5, 16.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)] {
+            let pause = pause(attempts).as_secs_f64();
+            assert!((secs * 0.5..=secs).contains(&pause), "{attempts}: {pause}");
+        }
+    }
+}

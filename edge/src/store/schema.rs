@@ -1,0 +1,93 @@
+//! The store's tables, and how the file is opened.
+
+use super::StoreError;
+use rusqlite::{Connection, ErrorCode};
+use std::path::Path;
+use std::time::Duration;
+
+/// Version of the tables; kept in the file.
+const VERSION: i64 = 1;
+
+/// Somebody who looks into the file with another program may hold it for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Times are milliseconds since 1970, UTC; messages are JSON.
+const TABLES: &str = "
+CREATE TABLE events (
+    id TEXT PRIMARY KEY,
+    subject TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    ended INTEGER,
+    last TEXT NOT NULL              -- the last message of the event
+) WITHOUT ROWID;
+CREATE TABLE messages (             -- those that some sink has yet to be told
+    seq INTEGER PRIMARY KEY,
+    body TEXT NOT NULL
+);
+CREATE TABLE pending (              -- which sink has yet to be told which
+    sink TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (sink, seq)
+) WITHOUT ROWID;
+CREATE INDEX pending_by_seq ON pending (seq);
+CREATE TABLE told (                 -- which sink is told of which event, and since when
+    sink TEXT NOT NULL,
+    event TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    PRIMARY KEY (sink, event)
+) WITHOUT ROWID;
+CREATE INDEX told_by_time ON told (sink, time);
+CREATE TABLE sinks (
+    name TEXT PRIMARY KEY,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    refused INTEGER NOT NULL DEFAULT 0,
+    last_success INTEGER
+) WITHOUT ROWID;
+";
+
+/// Opens the store's file, and makes folder, file and tables where they are missing.
+pub fn open(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.into(), source })?;
+    }
+    let failed = |source| StoreError::Sqlite { path: path.into(), source };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    // Before there is a table, so that the file can become smaller again.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "journal_size_limit", 1 << 20).map_err(failed)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    match version {
+        0 => create(&mut connection).map_err(failed)?,
+        VERSION => {}
+        version => return Err(StoreError::Newer { path: path.into(), version }),
+    }
+    // Reads what a damaged file cannot give.
+    connection.query_row("SELECT count(*) FROM pending, sinks", [], |_| Ok(())).map_err(failed)?;
+    Ok(connection)
+}
+
+/// The same tables in memory, with what decides whether a sink is told: which events it has been told of.
+pub fn in_memory(disk: &Connection) -> rusqlite::Result<Connection> {
+    let mut memory = Connection::open_in_memory()?;
+    create(&mut memory)?;
+    super::tables::copy_told(disk, &memory)?;
+    Ok(memory)
+}
+
+/// Whether an error says that the file is no store, or none any more.
+pub fn is_damaged(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sqlite { source, .. } if matches!(
+        source.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    ))
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}

@@ -2,7 +2,9 @@
 //! said once and counted, and never stops the program.
 
 pub mod command;
+pub mod email;
 pub mod filter;
+pub mod gpio;
 pub mod json_lines;
 pub mod outbox;
 pub mod payload;
@@ -48,6 +50,9 @@ pub fn build(spec: &SinkSpec, device: &str) -> Box<dyn Sink> {
     match &spec.kind {
         SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(webhook.clone(), device)),
         SinkKind::Command(command) => Box::new(command::CommandSink::new(command.clone(), device)),
+        SinkKind::Email(email) => Box::new(email::Email::new((**email).clone(), device)),
+        SinkKind::Gpio(gpio) => Box::new(gpio::Gpio::new(gpio.clone())),
+        SinkKind::JsonLines(path) => Box::new(json_lines::JsonLines::new(path.clone())),
     }
 }
 

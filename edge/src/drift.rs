@@ -12,6 +12,7 @@
 //! was moved do. While the scene has drifted, scores are judged by how far they are above the new median, so that one
 //! message says so in place of a row of false alarms, and what stands out from the changed scene is still found.
 
+use crate::grey::median;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -132,11 +133,6 @@ impl Drift {
     fn median(&self) -> f32 {
         median(self.parts.iter().copied().collect())
     }
-}
-
-fn median(mut values: Vec<f32>) -> f32 {
-    values.sort_unstable_by(f32::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub enum Trouble {
     /// It is covered, or sees nothing but black or white.
     #[serde(rename = "camera_obstructed")]
     Obstructed,
-    /// The light is not what it was in any normal picture, and scores are high: they do not count meanwhile.
+    /// The light is not what it was in normal pictures, and pictures are scored as they would be in that.
     #[serde(rename = "light_changed")]
     Light,
     /// The scene as a whole is no longer what was trained.

@@ -17,11 +17,6 @@ impl Grey {
         Grey { width: width as usize, values: small.rgb().chunks_exact(3).map(value).collect() }
     }
 
-    /// The brightness of each place, 0 to 255, in rows.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
     /// The standard deviation of the brightness.
     pub fn contrast(&self) -> f32 {
         standard_deviation(&self.values)
@@ -51,6 +46,12 @@ impl Grey {
             .collect();
         standard_deviation(&laplacian)
     }
+}
+
+/// The middle one of some values; 0 where there are none.
+pub fn median(mut values: Vec<f32>) -> f32 {
+    values.sort_unstable_by(f32::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn standard_deviation(values: &[f32]) -> f32 {

@@ -39,7 +39,7 @@ impl Lens {
         let normal = thumbnails.iter().step_by(step).filter_map(|jpeg| Frame::decode(jpeg).ok());
         let lowest = normal.map(|frame| grey(&frame).contrast()).fold(f32::INFINITY, f32::min);
         let min_contrast = spec.min_contrast.unwrap_or((SHARE_OF_NORMAL * lowest).min(MOST));
-        Lens { min_contrast, gate: Gate::new(spec.after) }
+        Lens { min_contrast, gate: Gate::new(spec.after, Duration::ZERO) }
     }
 
     /// Takes in a frame taken at `now`.
@@ -47,7 +47,7 @@ impl Lens {
         let grey = grey(frame);
         let contrast = grey.contrast();
         if contrast >= self.min_contrast {
-            return self.gate.open();
+            return self.gate.open(now);
         }
         let limit = self.min_contrast;
         self.gate.shut(now, || {

@@ -1,136 +1,239 @@
-//! Whether a frame is as bright as normal pictures are: where it is not, its score says something about the light, and little
-//! about the scene.
+//! A second look at frames that would raise an alarm in a light that no normal picture had: as they would be in usual light.
+//!
+//! The picture is held against the usual one place by place, and the gain and the offset that explain most places are taken
+//! away, for each colour. A lamp, dusk and a camera's exposure change most places alike; what somebody has put there or taken
+//! away does not, and is still seen after that.
 
 use crate::gate::{Gate, Look};
-use crate::grey::Grey;
+use crate::grey::median;
 use salad_shared::preprocess::Frame;
 use std::time::Duration;
 
-/// Frames are looked at in this size.
+/// Pictures are held against each other in this size.
 const SIZE: (u32, u32) = (16, 12);
 
-/// Thumbnails that are looked at for the brightness of normal pictures.
+/// Thumbnails that are looked at for what is usual.
 const THUMBNAILS: usize = 128;
 
-/// Added to a brightness before its logarithm is taken, so that noise in the dark counts for little.
-const FLOOR: f32 = 8.0;
+/// The share of the places that has to be explained, and how closely: levels of 255. Places that are white or black say
+/// nothing; where more than the last share of all has become so, the picture has lost too much.
+const SHARE: f32 = 0.6;
+const CLOSE: f32 = 12.0;
+const LOST: f32 = 0.2;
+const WHITE: f32 = 247.0;
+const BLACK: f32 = 4.0;
 
-/// What normal pictures' range of brightness is widened by on both sides: a factor of 1.15, and this share of the range.
-const FACTOR: f32 = 0.14;
-const SHARE: f32 = 0.25;
+/// A correction below the first, in levels of 255 of a middle grey, is none. Above the second the picture has lost too much
+/// for its score to mean anything; on the way there, each of the last number of levels raises the threshold by all of itself.
+const NOTHING: f32 = 2.0;
+const TOO_MUCH: f32 = 48.0;
+const CAUTION: f32 = 20.0;
 
-/// Keeps back frames that would raise an alarm in a light that no normal picture had.
+/// Rounds of fitting to the places that fit best.
+const ROUNDS: usize = 6;
+
+/// Keeps the gain near the first guess where the picture has next to no contrast, squared levels of 255.
+const STIFFNESS: f32 = 50.0;
+
+/// Light is usual again after it has been for so long: dusk comes and goes in steps.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Watches the light.
 #[derive(Debug)]
-pub struct LightGate {
-    light: Light,
+pub struct Light {
+    usual: Vec<[f32; 3]>,
     gate: Gate,
 }
 
-impl LightGate {
-    /// `thumbnails` are JPEGs of normal pictures; `None` where there are none. It is told after `after`.
-    pub fn new(after: Duration, thumbnails: &[Vec<u8>]) -> Option<LightGate> {
-        Some(LightGate { light: Light::new(thumbnails)?, gate: Gate::new(after) })
+/// What makes a frame look as in usual light.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Correction {
+    /// For each colour: usual = gain x value + offset, in levels of 255.
+    gain: [f32; 3],
+    offset: [f32; 3],
+    /// The share of places that have become white or black.
+    lost: f32,
+}
+
+impl Light {
+    /// `thumbnails` are JPEGs of normal pictures; `None` where there are none. Unusual light is told after `after`.
+    pub fn new(after: Duration, thumbnails: &[Vec<u8>]) -> Option<Light> {
+        let step = thumbnails.len().div_ceil(THUMBNAILS).max(1);
+        let pictures = thumbnails.iter().step_by(step).filter_map(|jpeg| Frame::decode(jpeg).ok());
+        let pictures: Vec<Vec<[f32; 3]>> = pictures.map(|frame| places(&frame)).collect();
+        let count = pictures.first()?.len();
+        let usual = |i: usize| [0, 1, 2].map(|c| median(pictures.iter().map(|p| p[i][c]).collect()));
+        Some(Light { usual: (0..count).map(usual).collect(), gate: Gate::new(after, SETTLED) })
     }
 
-    /// Takes in a frame taken at `now`; `over` is whether it would count as anomalous. A frame with a normal score is normal
-    /// in any light.
-    pub fn look(&mut self, frame: &Frame, over: bool, now: Duration) -> Look {
-        match over.then(|| self.light.unusual(frame)).flatten() {
-            None => self.gate.open(),
-            Some(factor) => self.gate.shut(now, || {
-                let than = if factor < 1.0 { "darker" } else { "brighter" };
-                let factor = factor.max(1.0 / factor);
-                format!("the picture is {factor:.1} times {than} than usual; in this light scores do not count")
-            }),
+    /// What the light has done to a frame; `None` where it is as usual, or where light does not explain what is different.
+    pub fn correction(&self, frame: &Frame) -> Option<Correction> {
+        let found = places(frame);
+        let guess = |c: usize| {
+            median(found.iter().zip(&self.usual).map(|(f, u)| (u[c] + 1.0) / (f[c] + 1.0)).collect()).clamp(0.2, 5.0)
+        };
+        let guess = [0, 1, 2].map(guess);
+        let is_seen = |p: &[f32; 3]| p.iter().all(|v| (BLACK..=WHITE).contains(v));
+        let lost = found.iter().zip(&self.usual).filter(|(f, u)| !is_seen(f) && is_seen(u)).count();
+        let mut order: Vec<usize> = (0..found.len()).filter(|&i| is_seen(&found[i])).collect();
+        let kept = (order.len() as f32 * SHARE) as usize;
+        if kept < found.len() / 8 {
+            return None;
+        }
+        let lost = lost as f32 / found.len() as f32;
+        let mut fit = Correction { gain: guess, offset: [0.0; 3], lost };
+        for _ in 0..ROUNDS {
+            order.sort_by(|&a, &b| {
+                fit.error(&found[a], &self.usual[a]).total_cmp(&fit.error(&found[b], &self.usual[b]))
+            });
+            for c in 0..3 {
+                let pairs = || order[..kept].iter().map(|&i| (found[i][c], self.usual[i][c]));
+                let mean = |value: fn((f32, f32)) -> f32| pairs().map(value).sum::<f32>() / kept as f32;
+                let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+                let spread = pairs().map(|p| (p.0 - x) * (p.0 - x)).sum::<f32>() / kept as f32;
+                let common = pairs().map(|p| (p.0 - x) * (p.1 - y)).sum::<f32>() / kept as f32;
+                fit.gain[c] = ((common + STIFFNESS * guess[c]) / (spread + STIFFNESS)).clamp(0.2, 5.0);
+                fit.offset[c] = y - fit.gain[c] * x;
+            }
+        }
+        let worst = order[..kept].iter().map(|&i| fit.error(&found[i], &self.usual[i])).fold(0.0, f32::max);
+        (worst <= CLOSE && fit.size() > NOTHING).then_some(fit)
+    }
+
+    /// Takes in a frame taken at `now`: whether it took `correction` for its score to be normal, or whether that did not
+    /// help either.
+    pub fn look(&mut self, correction: Option<Correction>, now: Duration) -> Look {
+        match correction {
+            None => self.gate.open(now),
+            Some(correction) => self.gate.shut(now, || correction.words()),
         }
     }
 }
 
-/// The brightness of normal pictures.
-#[derive(Debug, Clone, PartialEq)]
-struct Light {
-    /// For each place, the logarithm of its usual brightness.
-    usual: Vec<f32>,
-    /// The least and the largest [`offset_of`](Light::offset_of) that is still normal.
-    range: [f32; 2],
-}
-
-impl Light {
-    /// `thumbnails` are JPEGs of normal pictures; `None` where there are too few to say what is usual.
-    fn new(thumbnails: &[Vec<u8>]) -> Option<Light> {
-        let step = thumbnails.len().div_ceil(THUMBNAILS).max(1);
-        let pictures = thumbnails.iter().step_by(step).filter_map(|jpeg| Frame::decode(jpeg).ok());
-        let pictures: Vec<Vec<f32>> = pictures.map(|frame| logarithms(&frame)).collect();
-        let places = pictures.first()?.len();
-        let usual = (0..places).map(|i| median(pictures.iter().map(|p| p[i]).collect())).collect();
-        let mut light = Light { usual, range: [f32::NEG_INFINITY, f32::INFINITY] };
-        let offsets: Vec<f32> = pictures.iter().map(|p| light.offset_of(p)).collect();
-        let (least, most) = offsets.iter().fold((0f32, 0f32), |(least, most), &o| (least.min(o), most.max(o)));
-        let margin = FACTOR + SHARE * (most - least);
-        light.range = [least - margin, most + margin];
-        Some(light)
+impl Correction {
+    /// The frame in usual light.
+    pub fn apply(&self, frame: &Frame) -> Option<Frame> {
+        let table = [0, 1, 2].map(|c| {
+            let value = |v: u8| (self.gain[c] * f32::from(v) + self.offset[c]).round().clamp(0.0, 255.0) as u8;
+            let mut table = [0; 256];
+            for (v, entry) in (0..=255).zip(&mut table) {
+                *entry = value(v);
+            }
+            table
+        });
+        let colours = frame.rgb().chunks_exact(3);
+        let rgb = colours
+            .flat_map(|p| [table[0][usize::from(p[0])], table[1][usize::from(p[1])], table[2][usize::from(p[2])]]);
+        Frame::new(frame.width(), frame.height(), rgb.collect()).ok()
     }
 
-    /// How much brighter the frame is than usual, as a factor, where no normal picture comes near that. What
-    /// changes in less than half of the picture does not count as light.
-    fn unusual(&self, frame: &Frame) -> Option<f32> {
-        let offset = self.offset_of(&logarithms(frame));
-        (!(self.range[0]..=self.range[1]).contains(&offset)).then(|| offset.exp())
+    /// Whether the light is so far from usual that a score means nothing even after the correction.
+    pub fn is_too_much(&self) -> bool {
+        self.size() > TOO_MUCH || self.lost > LOST
     }
 
-    /// The median over places.
-    fn offset_of(&self, logarithms: &[f32]) -> f32 {
-        median(logarithms.iter().zip(&self.usual).map(|(a, b)| a - b).collect())
+    /// By what a threshold is multiplied for the corrected frame, at least 1: what the light has taken from a picture no
+    /// correction brings back.
+    pub fn caution(&self) -> f32 {
+        1.0 + self.size() / CAUTION
+    }
+
+    /// What becomes of a middle grey, at most, levels of 255.
+    fn size(&self) -> f32 {
+        let changes = self.gain.iter().zip(&self.offset).map(|(gain, offset)| (gain * 128.0 + offset - 128.0).abs());
+        changes.fold(0.0, f32::max)
+    }
+
+    fn error(&self, found: &[f32; 3], usual: &[f32; 3]) -> f32 {
+        (0..3).map(|c| (self.gain[c] * found[c] + self.offset[c] - usual[c]).abs()).fold(0.0, f32::max)
+    }
+
+    fn words(&self) -> String {
+        // How bright a usual middle grey has become.
+        let now = [0, 1, 2].map(|c| ((128.0 - self.offset[c]) / self.gain[c]).clamp(0.0, 255.0).round());
+        let [r, g, b] = now;
+        format!(
+            "the light is not what it was in normal pictures: what was a grey of 128 is now {r} {g} {b} (red, green, blue)"
+        )
     }
 }
 
-fn logarithms(frame: &Frame) -> Vec<f32> {
-    Grey::of(frame, SIZE.0, SIZE.1).values().iter().map(|v| (v + FLOOR).ln()).collect()
-}
-
-/// The middle one of at least one value.
-fn median(mut values: Vec<f32>) -> f32 {
-    let middle = values.len() / 2;
-    values.sort_unstable_by(f32::total_cmp);
-    values.get(middle).copied().unwrap_or(0.0)
+fn places(frame: &Frame) -> Vec<[f32; 3]> {
+    let small = frame.resized(SIZE.0, SIZE.1);
+    small.rgb().chunks_exact(3).map(|p| [p[0].into(), p[1].into(), p[2].into()]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grey::tests::stripes;
 
-    fn scaled(frame: &Frame, factor: f32) -> Frame {
-        let rgb = frame.rgb().iter().map(|&v| (f32::from(v) * factor).min(255.0) as u8).collect();
-        Frame::new(frame.width(), frame.height(), rgb).unwrap()
+    /// A picture with some shades, in a light of three gains and an offset.
+    fn scene(gain: [f32; 3], offset: f32) -> Frame {
+        let shade = |x: u32, y: u32| (40 + 10 * (x / 8) + 8 * (y / 8)) as f32;
+        let pixel = |x, y| gain.map(|g| (shade(x, y) * g + offset).round().clamp(0.0, 255.0) as u8);
+        let rgb = (0..48).flat_map(|y| (0..64).flat_map(move |x| pixel(x, y))).collect();
+        Frame::new(64, 48, rgb).unwrap()
+    }
+
+    fn light() -> Light {
+        Light::new(Duration::from_secs(10), &[scene([1.0; 3], 0.0).to_jpeg(95)]).unwrap()
+    }
+
+    fn difference(a: &Frame, b: &Frame) -> f32 {
+        let sum: f32 = a.rgb().iter().zip(b.rgb()).map(|(a, b)| f32::from(a.abs_diff(*b))).sum();
+        sum / a.rgb().len() as f32
     }
 
     #[test]
-    fn light_outside_of_what_was_trained_is_told_and_inside_is_not() {
-        let scene = stripes(8, 0);
-        let thumbnails: Vec<Vec<u8>> = [0.8, 0.9, 1.0].map(|f| scaled(&scene, f).to_jpeg(92)).into();
-        let light = Light::new(&thumbnails).unwrap();
-        for factor in [0.8, 0.85, 1.0, 1.05] {
-            assert_eq!(light.unusual(&scaled(&scene, factor)), None, "{factor}");
+    fn a_lamp_dusk_and_warm_light_are_taken_away() {
+        let light = light();
+        for (gain, offset) in [([0.7; 3], 0.0), ([1.3; 3], 0.0), ([1.1, 1.0, 0.8], 0.0), ([0.9; 3], 25.0)] {
+            let frame = scene(gain, offset);
+            let correction = light.correction(&frame).unwrap();
+            let usual = correction.apply(&frame).unwrap();
+            let left = difference(&usual, &scene([1.0; 3], 0.0));
+            assert!(left < 1.5 && !correction.is_too_much(), "{gain:?} {offset}: {left}");
         }
-        assert!(light.unusual(&scaled(&scene, 0.5)).unwrap() < 0.7);
-        assert!(light.unusual(&scaled(&scaled(&scene, 0.4), 3.0)).unwrap() > 1.2);
+        assert_eq!(light.correction(&scene([1.0; 3], 0.0)), None);
+        assert!(light.correction(&scene([0.4; 3], 0.0)).unwrap().is_too_much());
     }
 
     #[test]
-    fn something_in_less_than_half_of_the_picture_is_no_light() {
-        let scene = stripes(8, 0);
-        let light = Light::new(&[scene.to_jpeg(92)]).unwrap();
-        let mut with_object = scene.clone();
-        for (x, y) in (0..28).flat_map(|x| (0..48).map(move |y| (x, y))) {
-            with_object.set_pixel(x, y, [255; 3]);
-        }
-        assert_eq!(light.unusual(&with_object), None);
+    fn an_object_is_no_light_and_stays_where_it_is_in_another_light() {
+        let light = light();
+        let with_object = |frame: &Frame| {
+            let mut frame = frame.clone();
+            for (x, y) in (0..20).flat_map(|x| (0..48).map(move |y| (x, y))) {
+                frame.set_pixel(x, y, [250, 20, 20]);
+            }
+            frame
+        };
+        let usual = scene([1.0; 3], 0.0);
+        assert_eq!(light.correction(&with_object(&usual)), None);
+        let dim = with_object(&scene([0.7; 3], 0.0));
+        let seen = light.correction(&dim).unwrap().apply(&dim).unwrap();
+        assert!(seen.pixel(5, 5)[0] > 240 && difference(&seen, &with_object(&usual)) < 12.0);
+        // Another scene is not this one in another light.
+        let other = crate::grey::tests::stripes(16, 0);
+        assert_eq!(light.correction(&other), None);
     }
 
     #[test]
-    fn without_normal_pictures_nothing_is_unusual() {
-        assert_eq!(Light::new(&[]), None);
-        assert_eq!(Light::new(&[b"torn".to_vec()]), None);
+    fn it_is_told_after_its_time_and_over_once_it_has_settled() {
+        let mut light = light();
+        let at = Duration::from_secs;
+        let dim = light.correction(&scene([0.7; 3], 0.0));
+        assert_eq!(light.look(dim, at(0)), Look::Shut);
+        assert!(matches!(light.look(dim, at(10)), Look::TellShut(words) if words.contains("now 90 90 90")));
+        assert_eq!(light.look(None, at(20)), Look::Open);
+        assert_eq!(light.look(dim, at(60)), Look::Shut);
+        assert_eq!(light.look(None, at(119)), Look::Open);
+        assert_eq!(light.look(None, at(120)), Look::OpenAgain);
+    }
+
+    #[test]
+    fn without_normal_pictures_there_is_no_usual_light() {
+        assert!(Light::new(Duration::ZERO, &[]).is_none());
+        assert!(Light::new(Duration::ZERO, &[b"torn".to_vec()]).is_none());
     }
 }

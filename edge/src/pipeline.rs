@@ -7,7 +7,7 @@ use crate::encoder::EncoderError;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
 use crate::gate::Look;
 use crate::lens::Lens;
-use crate::light::LightGate;
+use crate::light::Light;
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
@@ -52,7 +52,7 @@ pub struct Summary {
     pub still: u64,
     /// Frames on which the lens was covered.
     pub obstructed: u64,
-    /// Frames whose high score was the light's.
+    /// Scored frames in a light too unusual for their scores to count.
     pub unlit: u64,
     /// Frames that came in time, but of which a newer one came before they were taken.
     pub dropped: u64,
@@ -75,8 +75,8 @@ pub struct Gates {
     pub regions: Option<Regions>,
     /// Keeps back frames in which nothing has moved.
     pub motion: Option<Motion>,
-    /// After the score: keeps back what only the light has raised.
-    pub light: Option<LightGate>,
+    /// After the score: looks again at what only the light may have raised.
+    pub light: Option<Light>,
     /// After the score: follows a scene that has changed for good.
     pub drift: Option<Drift>,
 }
@@ -188,11 +188,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         }
         self.failing_since = None;
         self.summary.frames += 1;
-        let score = self.scorer.last().score;
-        let Some(judged) = self.judged(&frame, score, at) else {
+        let Some(caution) = self.look_again(&frame, at) else {
             self.summary.unlit += 1;
+            let score = self.scorer.last().score;
             return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
+        let score = self.scorer.last().score;
+        let judged = self.judged(score, at) / caution;
         let step = self.decision.step(judged, at.elapsed);
         let scored = self.scorer.last();
         self.summary.anomalous += u64::from(step.over);
@@ -252,20 +254,31 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn is_covered(&mut self, frame: &Frame, at: Moment) -> bool {
         let Some(lens) = &mut self.gates.lens else { return false };
         let look = lens.look(frame, at.elapsed);
-        self.is_shut(look, Trouble::Obstructed, at, "the scene is seen again")
+        self.tell_gate(look, Trouble::Obstructed, at, "the scene is seen again")
     }
 
-    /// The score as the decision is to take it: above what is usual in a scene that has drifted. `None` where the light alone
-    /// may have raised it.
-    fn judged(&mut self, frame: &Frame, score: f32, at: Moment) -> Option<f32> {
-        let shift = self.gates.drift.as_ref().map_or(0.0, Drift::shift);
-        if let Some(light) = &mut self.gates.light {
-            let look = light.look(frame, score - shift > self.decision.params().threshold, at.elapsed);
-            if self.is_shut(look, Trouble::Light, at, "the light is as usual, or scores are") {
-                return None;
-            }
+    /// Looks again, as in usual light, at a frame whose score is too high, in which case the scorer has that score; gives by
+    /// what it is to be divided. `None` where the light is too unusual for a high score to mean anything.
+    fn look_again(&mut self, frame: &Frame, at: Moment) -> Option<f32> {
+        let limit = self.decision.params().threshold + self.gates.drift.as_ref().map_or(0.0, Drift::shift);
+        let is_over = |scorer: &Scorer, caution: f32| scorer.last().score > limit * caution;
+        let Some(light) = &mut self.gates.light else { return Some(1.0) };
+        let correction = if is_over(&self.scorer, 1.0) { light.correction(frame) } else { None };
+        if let Some(usual) = correction.and_then(|correction| correction.apply(frame)) {
+            self.scorer.score(&usual).ok()?;
         }
-        let Some(drift) = &mut self.gates.drift else { return Some(score) };
+        let caution = correction.map_or(1.0, |correction| correction.caution());
+        let is_over = is_over(&self.scorer, caution);
+        // What is anomalous in usual light is not the light's doing.
+        let blamed = correction.filter(|correction| correction.is_too_much() || !is_over);
+        let look = light.look(blamed, at.elapsed);
+        self.tell_gate(look, Trouble::Light, at, "the light has been as usual for a while");
+        if is_over && blamed.is_some() { None } else { Some(caution) }
+    }
+
+    /// The score as the decision is to take it: above what is usual in a scene that has drifted.
+    fn judged(&mut self, score: f32, at: Moment) -> f32 {
+        let Some(drift) = &mut self.gates.drift else { return score };
         let (usual, unusual) = drift.usual();
         let change = drift.step(score, at.elapsed);
         let shift = drift.shift();
@@ -283,11 +296,11 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 self.camera_trouble(EventKind::End, Trouble::Drift, at, "scores are as usual again".to_owned());
             }
         }
-        Some(score - shift)
+        score - shift
     }
 
-    /// Whether a gate keeps the frame back; tells what there is to be told of the gate.
-    fn is_shut(&mut self, look: Look, trouble: Trouble, at: Moment, over: &str) -> bool {
+    /// Tells what there is to be told of a gate; whether it is shut.
+    fn tell_gate(&mut self, look: Look, trouble: Trouble, at: Moment, over: &str) -> bool {
         match look {
             Look::Open => false,
             Look::OpenAgain => {

@@ -7,7 +7,7 @@ use crate::decision::Decision;
 use crate::drift::Drift;
 use crate::encoder::EncoderError;
 use crate::lens::Lens;
-use crate::light::LightGate;
+use crate::light::Light;
 use crate::model::{Model, ModelError};
 use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
@@ -83,7 +83,7 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
 
     let Summary { frames, still, anomalous, skipped, obstructed, unlit, dropped, events, .. } = summary;
     log::info!(
-        "{frames} frames scored, {anomalous} of them anomalous, {still} still, {unlit} in another light; {skipped} skipped, \
+        "{frames} frames scored, {anomalous} of them anomalous, {still} still, {unlit} in bad light; {skipped} skipped, \
          {obstructed} obstructed, {dropped} dropped; {events} events"
     );
     let losses = sinks.losses();
@@ -100,7 +100,7 @@ fn gates(config: &Config, model: &Model) -> Gates {
         lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
         regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
         motion: config.motion.map(Motion::new),
-        light: config.drift.and_then(|drift| LightGate::new(drift.light_after?, &model.thumbnails)),
+        light: config.drift.and_then(|drift| Light::new(drift.light_after?, &model.thumbnails)),
         drift: config.drift.and_then(|drift| Drift::new(drift.scene?, &model.normal_scores)),
     }
 }

@@ -48,7 +48,7 @@ impl Default for RawDecision {
             trigger_frames: 3,
             release_ratio: None,
             release_threshold: None,
-            cooldown_secs: 10.0,
+            cooldown_secs: 2.0,
             update_interval_secs: 5.0,
             max_gap_secs: None,
         }

@@ -245,7 +245,7 @@ mod tests {
         let settings = SnapshotSettings { dir: folder.clone(), max_bytes: 1 << 20, jpeg_quality: 90 };
         let mut sinks = Sinks::new(None, Some(Snapshots::open(settings, Vec::new().into()).unwrap()), None);
         let mut picture = |second| {
-            let id = new_id(jiff::Timestamp::from_second(second).unwrap());
+            let id = new_id(Timestamp::from_second(second).unwrap());
             sinks.picture(&id, &Shown { frame: &normal_frame(), heat: None, prototype: None })
         };
         assert!(picture(1).unwrap().exists());

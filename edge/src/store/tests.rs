@@ -71,7 +71,7 @@ fn a_sink_that_is_no_more_is_forgotten_and_a_new_one_begins_with_now() {
 fn a_sink_hears_the_end_of_what_it_heard_the_beginning_of_and_of_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let sinks = [
-        ("high", Filter { min_score: 0.7, ..Filter::default() }),
+        ("high", Filter { subjects: vec![Subject::Anomaly], min_score: 0.7, ..Filter::default() }),
         ("few", Filter { max_per_hour: Some(1), updates: false, ..Filter::default() }),
         ("camera", Filter { subjects: vec![Subject::Camera], ..Filter::default() }),
     ];
@@ -144,7 +144,7 @@ fn a_file_that_is_no_store_is_put_aside_and_one_of_a_newer_program_left_alone() 
     let aside = path.parent().unwrap().join("events.db.damaged-19700112T134640Z");
     assert_eq!(std::fs::read(aside).unwrap(), vec![7; 5000]);
 
-    let connection = rusqlite::Connection::open(&path).unwrap();
+    let connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let error = Store::open(settings(dir.path()), Vec::new(), at(1)).unwrap_err().to_string();

@@ -26,7 +26,7 @@ const BLACK: f32 = 4.0;
 /// A correction below the first, in levels of 255 of a middle grey, is none. Above the second the picture has lost too much
 /// for its score to mean anything; on the way there, each of the last number of levels raises the threshold by all of itself.
 const NOTHING: f32 = 2.0;
-const TOO_MUCH: f32 = 48.0;
+const TOO_MUCH: f32 = 64.0;
 const CAUTION: f32 = 20.0;
 
 /// Rounds of fitting to the places that fit best.

@@ -415,7 +415,7 @@ mod tests {
         let params = config.decision.params(0.5).unwrap();
         assert_eq!((params.window_frames, params.trigger_frames), (5, 3));
         assert_eq!((params.threshold, params.release_threshold), (0.5, 0.45));
-        assert_eq!((params.cooldown.as_secs(), params.max_gap.as_secs()), (10, 10));
+        assert_eq!((params.cooldown.as_secs(), params.max_gap.as_secs()), (2, 10));
         assert!(config.event_log.is_none() && config.snapshots.is_none());
     }
 

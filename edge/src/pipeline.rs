@@ -1,7 +1,8 @@
 //! The way of a frame, from the source to the sinks.
 
 use crate::clock::Moment;
-use crate::decision::{Change, Decision};
+use crate::controls::Controls;
+use crate::decision::{Change, Decision, Step};
 use crate::encoder::EncoderError;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
 use crate::lens::{Lens, Look};
@@ -17,6 +18,7 @@ use salad_shared::patch::{HeatMap, HeatScale};
 use salad_shared::preprocess::Frame;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -79,6 +81,7 @@ pub struct Pipeline<'s, 'o> {
     heat_scale: Option<HeatScale>,
     gates: Gates,
     decision: Decision,
+    controls: Arc<Controls>,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
     open: Option<OpenEvent>,
@@ -105,6 +108,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             form: model.form,
             heat_scale: model.heat_scale,
             gates,
+            controls: Arc::new(Controls::new(decision.params().threshold, None)),
             decision,
             sinks,
             frame_lines,
@@ -116,6 +120,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             failing_since: None,
             summary: Summary::default(),
         })
+    }
+
+    /// Does what others ask of it by these controls.
+    pub fn controlled_by(mut self, controls: Arc<Controls>) -> Pipeline<'s, 'o> {
+        self.controls = controls;
+        self
     }
 
     /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
@@ -180,7 +190,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         self.failing_since = None;
         let scored = self.scorer.last();
         let score = scored.score;
-        let step = self.decision.step(score, at.elapsed);
+        let asked = self.controls.score(score, at.wall);
+        self.decision.set_threshold(asked.threshold);
+        let step = if asked.paused {
+            Step { over: score > asked.threshold, peak: false, change: None }
+        } else {
+            self.decision.step(score, at.elapsed)
+        };
         self.summary.frames += 1;
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
@@ -198,6 +214,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             }
             Some(Change::Update) => self.tell(EventKind::Update, at, None),
             Some(Change::End) => self.tell(EventKind::End, at, Some(EndReason::Calm)),
+            None if asked.paused && self.decision.close() => self.tell(EventKind::End, at, Some(EndReason::Paused)),
             None => {}
         }
         self.print(line)
@@ -474,6 +491,51 @@ mod tests {
             let at = start.plus(Duration::from_secs(self.taken.into()));
             Ok(Next::Frame(Captured { frame, name: "camera".into(), at }))
         }
+    }
+
+    #[test]
+    fn paused_frames_are_scored_and_no_event_and_a_new_threshold_holds_at_once() {
+        /// Anomalous frames; what is asked changes before some of them.
+        struct Asking(Arc<Controls>, u32);
+        impl Source for Asking {
+            fn next(&mut self, _: Duration) -> Result<Next, SourceError> {
+                self.1 += 1;
+                match self.1 {
+                    4 => self.0.pause(true),
+                    8 => self.0.pause(false),
+                    12 => assert!(self.0.set_threshold(Some(1.9))),
+                    17 => return Ok(Next::Ended),
+                    _ => {}
+                }
+                let start = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+                let at = start.plus(Duration::from_secs(self.1.into()));
+                Ok(Next::Frame(Captured { frame: crate::support::anomalous_frame(), name: "camera".into(), at }))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None, None);
+        let model = Model::load(&bundle(), FormChoice::F32).unwrap();
+        let controls = Arc::new(Controls::new(0.1, None));
+        let pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, None).unwrap();
+        let (summary, _) = pipeline.controlled_by(Arc::clone(&controls)).run(
+            &mut Asking(Arc::clone(&controls), 0),
+            &AtomicBool::new(false),
+            &mut |_| {},
+        );
+        assert_eq!(summary, Summary { frames: 16, anomalous: 11, events: 2, ..Summary::default() });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let events: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let told: Vec<_> = events.iter().map(|e| (e.time.as_second(), e.kind, e.reason)).collect();
+        let expected = [
+            (2, EventKind::New, None),
+            (4, EventKind::End, Some(EndReason::Paused)),
+            (9, EventKind::New, None),
+            (14, EventKind::End, Some(EndReason::Calm)),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!((events[2].threshold, events[3].threshold), (0.1, 1.9));
+        assert_eq!(controls.latest().unwrap().time.as_second(), 16);
     }
 
     fn run_failing(stop_with_last: bool, lines: &mut dyn Write) -> (Vec<Event>, Result<(), PipelineError>) {

@@ -1,9 +1,11 @@
 //! `[[sinks]]`: who is told of events.
 
+use super::mqtt::RawMqtt;
 use super::{Checker, ConfigError};
 use crate::event::Subject;
 use crate::sinks::command::CommandSpec;
 use crate::sinks::filter::{Filter, Schedule};
+use crate::sinks::mqtt::MqttSpec;
 use crate::sinks::webhook::WebhookSpec;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
@@ -31,6 +33,8 @@ pub enum SinkKind {
     Webhook(WebhookSpec),
     /// A program.
     Command(CommandSpec),
+    /// A broker.
+    Mqtt(MqttSpec),
 }
 
 /// What nobody is to read in a log.
@@ -38,6 +42,10 @@ pub enum SinkKind {
 pub struct Secret(String);
 
 impl Secret {
+    pub(super) fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
     /// Its text.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -65,6 +73,7 @@ pub struct RawSink {
     updates: bool,
     webhook: Option<RawWebhook>,
     command: Option<RawCommand>,
+    mqtt: Option<RawMqtt>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,11 +175,12 @@ impl Checker<'_> {
             let remedy = "has to be at least 1; leave it out for no limit".to_owned();
             return Err(self.error("sinks.max_per_hour", 0, remedy));
         }
-        let kind = match (raw.webhook, raw.command) {
-            (Some(webhook), None) => SinkKind::Webhook(self.webhook(webhook)?),
-            (None, Some(command)) => SinkKind::Command(self.command(command)?),
+        let kind = match (raw.webhook, raw.command, raw.mqtt) {
+            (Some(webhook), None, None) => SinkKind::Webhook(self.webhook(webhook)?),
+            (None, Some(command), None) => SinkKind::Command(self.command(command)?),
+            (None, None, Some(mqtt)) => SinkKind::Mqtt(self.mqtt(mqtt)?),
             _ => {
-                let remedy = "a sink has exactly one of webhook and command".to_owned();
+                let remedy = "a sink has exactly one of webhook, command and mqtt".to_owned();
                 return Err(self.error("sinks.name", raw.name, remedy));
             }
         };
@@ -226,7 +236,7 @@ impl Checker<'_> {
         Ok(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout })
     }
 
-    fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+    pub(super) fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
         if !(0.1..=600.0).contains(&secs) {
             return Err(self.error(field, secs, "has to be from 0.1 to 600".to_owned()));
         }

@@ -130,8 +130,18 @@ fn is_threshold(threshold: f32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
+    use crate::decision::{Decision, DecisionParams};
+    use crate::event::{EndReason, Event, EventKind};
+    use crate::model::{FormChoice, Model};
+    use crate::pipeline::{Gates, Pipeline, Summary};
+    use crate::sinks::Sinks;
+    use crate::sinks::json_lines::EventLog;
+    use crate::source::{Captured, Next, Source, SourceError};
     use crate::store::StoreSettings;
+    use crate::support::{anomalous_frame, bundle};
     use std::path::Path;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     fn controls(dir: &Path) -> Controls {
@@ -172,5 +182,59 @@ mod tests {
         controls.score(0.1, Timestamp::UNIX_EPOCH);
         assert!(!controls.score(0.2, Timestamp::UNIX_EPOCH).paused);
         assert_eq!(controls.latest().unwrap().score, 0.2);
+    }
+
+    #[test]
+    fn paused_frames_are_scored_and_no_event_and_a_new_threshold_holds_at_once() {
+        /// Anomalous frames; what is asked changes before some of them.
+        struct Asking(Arc<Controls>, u32);
+        impl Source for Asking {
+            fn next(&mut self, _: Duration) -> Result<Next, SourceError> {
+                self.1 += 1;
+                match self.1 {
+                    4 => self.0.pause(true),
+                    8 => self.0.pause(false),
+                    12 => assert!(self.0.set_threshold(Some(1.9))),
+                    17 => return Ok(Next::Ended),
+                    _ => {}
+                }
+                let start = Moment { elapsed: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+                let at = start.plus(Duration::from_secs(self.1.into()));
+                Ok(Next::Frame(Captured { frame: anomalous_frame(), name: "camera".into(), at }))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None, None);
+        let model = Model::load(&bundle(), FormChoice::F32).unwrap();
+        let controls = Arc::new(Controls::new(0.1, None));
+        let decision = Decision::new(DecisionParams {
+            threshold: 0.1,
+            release_threshold: 0.1,
+            window_frames: 3,
+            trigger_frames: 2,
+            cooldown: Duration::from_secs(2),
+            update_interval: Duration::from_secs(1),
+            max_gap: Duration::from_secs(30),
+        });
+        let pipeline = Pipeline::new(&model, Gates::default(), decision, &mut sinks, None).unwrap();
+        let (summary, _) = pipeline.controlled_by(Arc::clone(&controls)).run(
+            &mut Asking(Arc::clone(&controls), 0),
+            &AtomicBool::new(false),
+            &mut |_| {},
+        );
+        assert_eq!(summary, Summary { frames: 16, anomalous: 11, events: 2, ..Summary::default() });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let events: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let told: Vec<_> = events.iter().map(|e| (e.time.as_second(), e.kind, e.reason)).collect();
+        let expected = [
+            (2, EventKind::New, None),
+            (4, EventKind::End, Some(EndReason::Paused)),
+            (9, EventKind::New, None),
+            (14, EventKind::End, Some(EndReason::Calm)),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!((events[2].threshold, events[3].threshold), (0.1, 1.9));
+        assert_eq!(controls.latest().unwrap().time.as_second(), 16);
     }
 }

@@ -157,6 +157,12 @@ pub enum Trouble {
     /// It is covered, or sees nothing but black or white.
     #[serde(rename = "camera_obstructed")]
     Obstructed,
+    /// The light is not what it was in any normal picture, and scores are high: they do not count meanwhile.
+    #[serde(rename = "light_changed")]
+    Light,
+    /// The scene as a whole is no longer what was trained.
+    #[serde(rename = "drift")]
+    Drift,
     /// Nothing more can be written: events are kept in memory, and pictures of old ones were deleted.
     #[serde(rename = "disk_full")]
     DiskFull,
@@ -168,6 +174,8 @@ impl Display for Trouble {
             Trouble::Offline => "offline",
             Trouble::Frozen => "frozen",
             Trouble::Obstructed => "obstructed",
+            Trouble::Light => "in another light",
+            Trouble::Drift => "drifted",
             Trouble::DiskFull => "disk full",
         })
     }

@@ -17,6 +17,11 @@ impl Grey {
         Grey { width: width as usize, values: small.rgb().chunks_exact(3).map(value).collect() }
     }
 
+    /// The brightness of each place, 0 to 255, in rows.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// The standard deviation of the brightness.
     pub fn contrast(&self) -> f32 {
         standard_deviation(&self.values)

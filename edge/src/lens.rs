@@ -1,5 +1,6 @@
 //! Tells a covered, black or dazzled lens from an anomaly: such a frame has next to no contrast.
 
+use crate::gate::{Gate, Look};
 use crate::grey::Grey;
 use salad_shared::preprocess::Frame;
 use std::time::Duration;
@@ -27,23 +28,8 @@ pub struct LensSpec {
 /// Watches for a covered lens.
 #[derive(Debug)]
 pub struct Lens {
-    after: Duration,
     min_contrast: f32,
-    covered_since: Option<Duration>,
-    told: bool,
-}
-
-/// What a frame means.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Look {
-    /// The lens is free.
-    Free,
-    /// It is free again, after it was told to be covered.
-    FreeAgain,
-    /// It is covered: the frame says nothing about the scene.
-    Covered,
-    /// It has been covered for so long that this should be told; for people, what it looks like.
-    TellCovered(String),
+    gate: Gate,
 }
 
 impl Lens {
@@ -53,7 +39,7 @@ impl Lens {
         let normal = thumbnails.iter().step_by(step).filter_map(|jpeg| Frame::decode(jpeg).ok());
         let lowest = normal.map(|frame| grey(&frame).contrast()).fold(f32::INFINITY, f32::min);
         let min_contrast = spec.min_contrast.unwrap_or((SHARE_OF_NORMAL * lowest).min(MOST));
-        Lens { after: spec.after, min_contrast, covered_since: None, told: false }
+        Lens { min_contrast, gate: Gate::new(spec.after) }
     }
 
     /// Takes in a frame taken at `now`.
@@ -61,21 +47,17 @@ impl Lens {
         let grey = grey(frame);
         let contrast = grey.contrast();
         if contrast >= self.min_contrast {
-            self.covered_since = None;
-            return if std::mem::take(&mut self.told) { Look::FreeAgain } else { Look::Free };
+            return self.gate.open();
         }
-        let since = *self.covered_since.get_or_insert(now);
-        if self.told || now.saturating_sub(since) < self.after {
-            return Look::Covered;
-        }
-        self.told = true;
-        let seen = match grey.brightness() {
-            v if v < 40.0 => "black",
-            v if v > 215.0 => "white",
-            _ => "plain",
-        };
         let limit = self.min_contrast;
-        Look::TellCovered(format!("the picture is {seen}: contrast {contrast:.1}, normal is above {limit:.1}"))
+        self.gate.shut(now, || {
+            let seen = match grey.brightness() {
+                v if v < 40.0 => "black",
+                v if v > 215.0 => "white",
+                _ => "plain",
+            };
+            format!("the picture is {seen}: contrast {contrast:.1}, normal is above {limit:.1}")
+        })
     }
 }
 
@@ -97,29 +79,29 @@ mod tests {
     #[test]
     fn a_cover_is_told_once_after_its_time_and_its_end_too() {
         let mut lens = Lens::new(SPEC, &[stripes(8, 0).to_jpeg(90)]);
-        assert_eq!(lens.look(&stripes(8, 3), at(0)), Look::Free);
-        assert_eq!(lens.look(&plain(3), at(1)), Look::Covered);
-        assert_eq!(lens.look(&plain(4), at(2)), Look::Covered);
-        assert!(matches!(lens.look(&plain(3), at(3)), Look::TellCovered(text) if text.contains("black")));
-        assert_eq!(lens.look(&plain(3), at(4)), Look::Covered);
-        assert_eq!(lens.look(&stripes(8, 1), at(5)), Look::FreeAgain);
-        assert_eq!(lens.look(&stripes(8, 1), at(6)), Look::Free);
+        assert_eq!(lens.look(&stripes(8, 3), at(0)), Look::Open);
+        assert_eq!(lens.look(&plain(3), at(1)), Look::Shut);
+        assert_eq!(lens.look(&plain(4), at(2)), Look::Shut);
+        assert!(matches!(lens.look(&plain(3), at(3)), Look::TellShut(text) if text.contains("black")));
+        assert_eq!(lens.look(&plain(3), at(4)), Look::Shut);
+        assert_eq!(lens.look(&stripes(8, 1), at(5)), Look::OpenAgain);
+        assert_eq!(lens.look(&stripes(8, 1), at(6)), Look::Open);
         // A short one is not told, and the time starts anew.
-        assert_eq!(lens.look(&plain(250), at(7)), Look::Covered);
-        assert_eq!(lens.look(&stripes(8, 0), at(8)), Look::Free);
-        assert_eq!(lens.look(&plain(250), at(9)), Look::Covered);
-        assert!(matches!(lens.look(&plain(250), at(11)), Look::TellCovered(text) if text.contains("white")));
+        assert_eq!(lens.look(&plain(250), at(7)), Look::Shut);
+        assert_eq!(lens.look(&stripes(8, 0), at(8)), Look::Open);
+        assert_eq!(lens.look(&plain(250), at(9)), Look::Shut);
+        assert!(matches!(lens.look(&plain(250), at(11)), Look::TellShut(text) if text.contains("white")));
     }
 
     #[test]
     fn a_scene_of_little_contrast_is_no_cover() {
         let faint = Frame::new(64, 48, (0..64 * 48).flat_map(|i| [100 + (i % 64 / 8) as u8; 3]).collect()).unwrap();
         let mut lens = Lens::new(SPEC, &[stripes(8, 0).to_jpeg(90), faint.to_jpeg(95)]);
-        assert_eq!(lens.look(&faint, at(0)), Look::Free);
-        assert_eq!(lens.look(&plain(100), at(1)), Look::Covered);
+        assert_eq!(lens.look(&faint, at(0)), Look::Open);
+        assert_eq!(lens.look(&plain(100), at(1)), Look::Shut);
         // With no thumbnails, or where it is set, a fixed limit holds.
-        assert_eq!(Lens::new(SPEC, &[]).look(&faint, at(0)), Look::Covered);
+        assert_eq!(Lens::new(SPEC, &[]).look(&faint, at(0)), Look::Shut);
         let spec = LensSpec { min_contrast: Some(1.0), ..SPEC };
-        assert_eq!(Lens::new(spec, &[]).look(&faint, at(0)), Look::Free);
+        assert_eq!(Lens::new(spec, &[]).look(&faint, at(0)), Look::Open);
     }
 }

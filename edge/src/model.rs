@@ -63,6 +63,8 @@ pub struct Model {
     pub threshold: f32,
     /// How heat maps are coloured; a model of whole images has none.
     pub heat_scale: Option<HeatScale>,
+    /// Scores of normal validation images in the form.
+    pub normal_scores: Arc<[f32]>,
     /// A JPEG of each prototype's training image, or none at all.
     pub thumbnails: Arc<[Vec<u8>]>,
     plan: EncoderPlan,
@@ -107,6 +109,10 @@ impl Model {
             form,
             threshold: bundle.manifest.thresholds.get(form).value,
             heat_scale: bundle.manifest.heat.as_ref().map(|heat| *heat.get(form)),
+            normal_scores: match form {
+                Form::F32 => bundle.calibration.f32.as_slice().into(),
+                Form::Int8 => bundle.calibration.int8.as_slice().into(),
+            },
             thumbnails: bundle.thumbnails.clone().into(),
             plan: EncoderPlan::load(bundle, form)?,
             bank,

@@ -3,9 +3,12 @@
 use crate::clock::Moment;
 use crate::controls::Controls;
 use crate::decision::{Change, Decision, Step};
+use crate::drift::{Change as Drifting, Drift};
 use crate::encoder::EncoderError;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
-use crate::lens::{Lens, Look};
+use crate::gate::Look;
+use crate::lens::Lens;
+use crate::light::LightGate;
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
@@ -51,6 +54,8 @@ pub struct Summary {
     pub still: u64,
     /// Frames on which the lens was covered.
     pub obstructed: u64,
+    /// Frames whose high score was the light's.
+    pub unlit: u64,
     /// Frames that came in time, but of which a newer one came before they were taken.
     pub dropped: u64,
     /// Frames that could not be used.
@@ -72,6 +77,10 @@ pub struct Gates {
     pub regions: Option<Regions>,
     /// Keeps back frames in which nothing has moved.
     pub motion: Option<Motion>,
+    /// After the score: keeps back what only the light has raised.
+    pub light: Option<LightGate>,
+    /// After the score: follows a scene that has changed for good.
+    pub drift: Option<Drift>,
 }
 
 /// The pipeline of one run.
@@ -188,16 +197,23 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             return Ok(());
         }
         self.failing_since = None;
-        let scored = self.scorer.last();
-        let score = scored.score;
+        self.summary.frames += 1;
+        let score = self.scorer.last().score;
         let asked = self.controls.score(score, at.wall);
         self.decision.set_threshold(asked.threshold);
-        let step = if asked.paused {
-            Step { over: score > asked.threshold, peak: false, change: None }
-        } else {
-            self.decision.step(score, at.elapsed)
+        if asked.paused && self.decision.close() {
+            self.tell(EventKind::End, at, Some(EndReason::Paused));
+        }
+        let Some(judged) = self.judged(&frame, score, at) else {
+            self.summary.unlit += 1;
+            return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
-        self.summary.frames += 1;
+        let step = if asked.paused {
+            Step { over: judged > asked.threshold, peak: false, change: None }
+        } else {
+            self.decision.step(judged, at.elapsed)
+        };
+        let scored = self.scorer.last();
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
 
@@ -214,7 +230,6 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             }
             Some(Change::Update) => self.tell(EventKind::Update, at, None),
             Some(Change::End) => self.tell(EventKind::End, at, Some(EndReason::Calm)),
-            None if asked.paused && self.decision.close() => self.tell(EventKind::End, at, Some(EndReason::Paused)),
             None => {}
         }
         self.print(line)
@@ -255,32 +270,81 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// Whether the lens is covered, so that the frame says nothing of the scene.
     fn is_covered(&mut self, frame: &Frame, at: Moment) -> bool {
         let Some(lens) = &mut self.gates.lens else { return false };
-        let change = |begins, detail| TroubleChange { trouble: Trouble::Obstructed, begins, at, detail, attempts: 0 };
-        match lens.look(frame, at.elapsed) {
-            Look::Free => false,
-            Look::FreeAgain => {
-                self.camera(change(false, "the scene is seen again".to_owned()));
+        let look = lens.look(frame, at.elapsed);
+        self.is_shut(look, Trouble::Obstructed, at, "the scene is seen again")
+    }
+
+    /// The score as the decision is to take it: above what is usual in a scene that has drifted. `None` where the light alone
+    /// may have raised it.
+    fn judged(&mut self, frame: &Frame, score: f32, at: Moment) -> Option<f32> {
+        let shift = self.gates.drift.as_ref().map_or(0.0, Drift::shift);
+        if let Some(light) = &mut self.gates.light {
+            let look = light.look(frame, score - shift > self.decision.params().threshold, at.elapsed);
+            if self.is_shut(look, Trouble::Light, at, "the light is as usual, or scores are") {
+                return None;
+            }
+        }
+        let Some(drift) = &mut self.gates.drift else { return Some(score) };
+        let (usual, unusual) = drift.usual();
+        let change = drift.step(score, at.elapsed);
+        let shift = drift.shift();
+        let detail = |median: f32| {
+            format!(
+                "the median score is {median:.3}, normal ones are about {usual:.3} and seldom above {unusual:.3}: the scene or \
+                 the camera has changed; scores are judged by their distance from that"
+            )
+        };
+        match change {
+            None => {}
+            Some(Drifting::Begins(median)) => self.camera_trouble(EventKind::New, Trouble::Drift, at, detail(median)),
+            Some(Drifting::Lasts(median)) => self.camera_trouble(EventKind::Update, Trouble::Drift, at, detail(median)),
+            Some(Drifting::Ends) => {
+                self.camera_trouble(EventKind::End, Trouble::Drift, at, "scores are as usual again".to_owned());
+            }
+        }
+        Some(score - shift)
+    }
+
+    /// Whether a gate keeps the frame back; tells what there is to be told of the gate.
+    fn is_shut(&mut self, look: Look, trouble: Trouble, at: Moment, over: &str) -> bool {
+        match look {
+            Look::Open => false,
+            Look::OpenAgain => {
+                self.camera_trouble(EventKind::End, trouble, at, over.to_owned());
                 false
             }
-            Look::Covered => true,
-            Look::TellCovered(detail) => {
-                self.camera(change(true, detail));
+            Look::Shut => true,
+            Look::TellShut(detail) => {
+                self.camera_trouble(EventKind::New, trouble, at, detail);
                 true
             }
         }
     }
 
-    /// Tells the sinks about a trouble with the camera. What is still wrong when the program ends stays open.
+    /// A trouble with the camera that its source has seen.
     fn camera(&mut self, change: TroubleChange) {
         let TroubleChange { trouble, begins, at, detail, attempts } = change;
         self.failing_since = None;
-        let (kind, open) = if begins {
-            let open = OpenTrouble { trouble, id: new_id(at.wall), started: at };
-            self.troubles.push(open.clone());
-            (EventKind::New, open)
-        } else {
-            let Some(place) = self.troubles.iter().position(|open| open.trouble == trouble) else { return };
-            (EventKind::End, self.troubles.remove(place))
+        let kind = if begins { EventKind::New } else { EventKind::End };
+        self.tell_trouble(kind, trouble, at, detail, attempts);
+    }
+
+    fn camera_trouble(&mut self, kind: EventKind, trouble: Trouble, at: Moment, detail: String) {
+        self.tell_trouble(kind, trouble, at, detail, 0);
+    }
+
+    /// Tells the sinks about a trouble with the camera. What is still wrong when the program ends stays open.
+    fn tell_trouble(&mut self, kind: EventKind, trouble: Trouble, at: Moment, detail: String, attempts: u32) {
+        let place = self.troubles.iter().position(|open| open.trouble == trouble);
+        let open = match (kind, place) {
+            (EventKind::New, _) => {
+                let open = OpenTrouble { trouble, id: new_id(at.wall), started: at };
+                self.troubles.push(open.clone());
+                open
+            }
+            (_, None) => return,
+            (EventKind::Update, Some(place)) => self.troubles[place].clone(),
+            (EventKind::End, Some(place)) => self.troubles.remove(place),
         };
         self.summary.trouble = self.troubles.last().map(|open| open.trouble);
         self.sinks.send(&Message::Camera(TroubleEvent {
@@ -491,51 +555,6 @@ mod tests {
             let at = start.plus(Duration::from_secs(self.taken.into()));
             Ok(Next::Frame(Captured { frame, name: "camera".into(), at }))
         }
-    }
-
-    #[test]
-    fn paused_frames_are_scored_and_no_event_and_a_new_threshold_holds_at_once() {
-        /// Anomalous frames; what is asked changes before some of them.
-        struct Asking(Arc<Controls>, u32);
-        impl Source for Asking {
-            fn next(&mut self, _: Duration) -> Result<Next, SourceError> {
-                self.1 += 1;
-                match self.1 {
-                    4 => self.0.pause(true),
-                    8 => self.0.pause(false),
-                    12 => assert!(self.0.set_threshold(Some(1.9))),
-                    17 => return Ok(Next::Ended),
-                    _ => {}
-                }
-                let start = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
-                let at = start.plus(Duration::from_secs(self.1.into()));
-                Ok(Next::Frame(Captured { frame: crate::support::anomalous_frame(), name: "camera".into(), at }))
-            }
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events.jsonl");
-        let mut sinks = Sinks::new(Some(EventLog::open(&path).unwrap()), None, None);
-        let model = Model::load(&bundle(), FormChoice::F32).unwrap();
-        let controls = Arc::new(Controls::new(0.1, None));
-        let pipeline = Pipeline::new(&model, Gates::default(), decision(0.1), &mut sinks, None).unwrap();
-        let (summary, _) = pipeline.controlled_by(Arc::clone(&controls)).run(
-            &mut Asking(Arc::clone(&controls), 0),
-            &AtomicBool::new(false),
-            &mut |_| {},
-        );
-        assert_eq!(summary, Summary { frames: 16, anomalous: 11, events: 2, ..Summary::default() });
-        let text = std::fs::read_to_string(&path).unwrap();
-        let events: Vec<Event> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        let told: Vec<_> = events.iter().map(|e| (e.time.as_second(), e.kind, e.reason)).collect();
-        let expected = [
-            (2, EventKind::New, None),
-            (4, EventKind::End, Some(EndReason::Paused)),
-            (9, EventKind::New, None),
-            (14, EventKind::End, Some(EndReason::Calm)),
-        ];
-        assert_eq!(told, expected);
-        assert_eq!((events[2].threshold, events[3].threshold), (0.1, 1.9));
-        assert_eq!(controls.latest().unwrap().time.as_second(), 16);
     }
 
     fn run_failing(stop_with_last: bool, lines: &mut dyn Write) -> (Vec<Event>, Result<(), PipelineError>) {

@@ -42,7 +42,7 @@ impl Device {
         let config = format!(
             "name = \"Line 3\"\nbundle = \"m.salad\"\nform = \"f32\"\n\
              [source]\npipe = {{ command = [\"sh\", \"camera.sh\"], fps = 20, frozen_after_secs = 0 }}\n\
-             [lens]\nobstructed_after_secs = 0\n\
+             [lens]\nobstructed_after_secs = 0\n[drift]\nafter_mins = 0\nlight_after_secs = 0\n\
              [decision]\nwindow_frames = 3\ntrigger_frames = 2\ncooldown_secs = 0\nupdate_interval_secs = 3600\n\
              [events]\nstore = \"events.db\"\n[snapshots]\ndir = \"snapshots\"\n\
              [[sinks]]\nname = \"home\"\nmqtt = {{ host = \"127.0.0.1\", port = {}, score_interval_secs = 0.2{settings} }}\n",
@@ -314,7 +314,9 @@ fn home_assistant_pauses_sets_the_threshold_and_is_told_again_when_it_starts() {
         device.end();
         device.again();
         listener.wait_for("salad/Line_3/availability", "online");
-        wait("a score", || listener.texts("salad/Line_3/score").last().is_some_and(|s| s.parse::<f32>().unwrap() > 0.1));
+        wait("a score", || {
+            listener.texts("salad/Line_3/score").last().is_some_and(|s| s.parse::<f32>().unwrap() > 0.1)
+        });
         sleep(Duration::from_millis(500));
         listener.wait_for("salad/Line_3/pause", "ON");
         assert_eq!(device.events().0, 1);

@@ -4,8 +4,10 @@ use super::Outcome;
 use crate::config::{Config, ConfigError};
 use crate::controls::Controls;
 use crate::decision::Decision;
+use crate::drift::Drift;
 use crate::encoder::EncoderError;
 use crate::lens::Lens;
+use crate::light::LightGate;
 use crate::model::{Model, ModelError};
 use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
@@ -82,10 +84,10 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     service.stopping();
     sinks.finish(FAREWELL);
 
-    let Summary { frames, still, anomalous, skipped, obstructed, dropped, events, .. } = summary;
+    let Summary { frames, still, anomalous, skipped, obstructed, unlit, dropped, events, .. } = summary;
     log::info!(
-        "{frames} frames scored, {anomalous} of them anomalous, {still} still; {skipped} skipped, {obstructed} obstructed, \
-         {dropped} dropped; {events} events"
+        "{frames} frames scored, {anomalous} of them anomalous, {still} still, {unlit} in another light; {skipped} skipped, \
+         {obstructed} obstructed, {dropped} dropped; {events} events"
     );
     let losses = sinks.losses();
     for loss in &losses {
@@ -101,6 +103,8 @@ fn gates(config: &Config, model: &Model) -> Gates {
         lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
         regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
         motion: config.motion.map(Motion::new),
+        light: config.drift.and_then(|drift| LightGate::new(drift.light_after?, &model.thumbnails)),
+        drift: config.drift.and_then(|drift| Drift::new(drift.scene?, &model.normal_scores)),
     }
 }
 

@@ -6,13 +6,14 @@ pub mod sinks;
 pub mod source;
 
 use crate::decision::DecisionParams;
+use crate::drift::DriftSpec;
 use crate::lens::LensSpec;
 use crate::model::FormChoice;
 use crate::motion::MotionSpec;
 use crate::regions::RegionSpec;
 use crate::source::child::redacted;
 use crate::store::StoreSettings;
-use raw::{RawConfig, RawDecision, RawEvents, RawLens, RawMotion, RawRegions, RawSnapshots};
+use raw::{RawConfig, RawDecision, RawDrift, RawEvents, RawLens, RawMotion, RawRegions, RawSnapshots};
 use sinks::SinkSpec;
 use source::SourceSpec;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Config {
     pub lens: Option<LensSpec>,
     /// Which frames are scored; `None` for all.
     pub motion: Option<MotionSpec>,
+    /// What counts as a scene that has changed; `None` not to look.
+    pub drift: Option<DriftSettings>,
     /// When frames become an event.
     pub decision: DecisionSettings,
     /// The event log.
@@ -43,6 +46,15 @@ pub struct Config {
     pub sinks: Vec<SinkSpec>,
     /// Pictures of events.
     pub snapshots: Option<SnapshotSettings>,
+}
+
+/// What `[drift]` asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DriftSettings {
+    /// A scene that has changed; `None` not to look.
+    pub scene: Option<DriftSpec>,
+    /// After which time unusual light is told; `None`: light is not looked at.
+    pub light_after: Option<Duration>,
 }
 
 /// The part of the settings that needs no model.
@@ -194,6 +206,7 @@ impl Checker<'_> {
         let camera = self.camera(raw.source, raw.regions)?;
         // Replays are of any pictures, such as plain ones: nobody covers their lens.
         let lens = raw.lens.or_else(|| camera.source.is_live().then(RawLens::default));
+        let drift = raw.drift.or_else(|| camera.source.is_live().then(RawDrift::default));
         let (event_log, store) = self.events(raw.events)?;
         let sinks = self.sinks(raw.sinks)?;
         if let (Some(sink), None) = (sinks.first(), &store) {
@@ -206,6 +219,7 @@ impl Checker<'_> {
             form: raw.form,
             lens: lens.map(|raw| self.lens(&raw)).transpose()?.flatten(),
             motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?.flatten(),
+            drift: drift.map(|raw| self.drift(&raw)).transpose()?,
             decision: self.decision(&raw.decision, camera.source.fps())?,
             camera,
             event_log,
@@ -255,6 +269,19 @@ impl Checker<'_> {
         }
         let after = self.duration("lens.obstructed_after_secs", raw.obstructed_after_secs)?;
         Ok((!after.is_zero()).then_some(LensSpec { after, min_contrast: raw.min_contrast }))
+    }
+
+    fn drift(&self, raw: &RawDrift) -> Result<DriftSettings, ConfigError> {
+        let after = self.duration("drift.after_mins", raw.after_mins * 60.0)?;
+        let reminder = self.duration("drift.reminder_hours", raw.reminder_hours * 3600.0)?;
+        if reminder.is_zero() {
+            return Err(self.error("drift.reminder_hours", raw.reminder_hours, "has to be more than 0".to_owned()));
+        }
+        let light_after = self.duration("drift.light_after_secs", raw.light_after_secs)?;
+        Ok(DriftSettings {
+            scene: (!after.is_zero()).then_some(DriftSpec { after, reminder }),
+            light_after: (!light_after.is_zero()).then_some(light_after),
+        })
     }
 
     fn motion(&self, raw: &RawMotion) -> Result<Option<MotionSpec>, ConfigError> {
@@ -402,7 +429,21 @@ mod tests {
         let config = Config::parse(text, &dir.path().join("edge.toml")).unwrap();
         assert!(config.event_log.is_some() && config.snapshots.is_some());
         assert!(config.camera.source.is_live() && config.lens.is_some() && config.motion.is_none());
-        // Each setting that is commented out is another choice, and taken too.
+        assert!(config.store.is_some() && config.sinks.is_empty());
+        // The sinks that are commented out, all together.
+        let (text, sinks) = text.split_once("# [[sinks]]").unwrap();
+        for secret in ["webhook.secret", "mail.password"] {
+            fs::write(dir.path().join(secret), "hush\n").unwrap();
+        }
+        let setting = |line: &&str| {
+            line.starts_with("[[sinks]]") || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let lines: Vec<&str> = sinks.lines().filter_map(|line| line.strip_prefix("# ")).filter(setting).collect();
+        let with_sinks = format!("{text}\n[[sinks]]\n{}", lines.join("\n"));
+        let config = Config::parse(&with_sinks, &dir.path().join("edge.toml")).unwrap();
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        assert_eq!(names, ["office", "siren", "shift", "lamp", "archive"]);
+        // Each other setting that is commented out is another choice, and taken too.
         let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned()).filter(|key| !key.contains(' '));
         let choices = text.lines().filter_map(|line| line.strip_prefix("# ").filter(|choice| key(choice).is_some()));
         let mut tried = Vec::new();
@@ -419,7 +460,7 @@ mod tests {
             Config::parse(&lines.join("\n"), &dir.path().join("edge.toml")).unwrap();
             tried.push(key_of_choice);
         }
-        let expected = "form form camera pipe pipe pipe pipe pipe replay crop include exclude min_contrast min_share threshold \
+        let expected = "name form form camera pipe pipe pipe pipe pipe replay crop include exclude min_contrast min_share threshold \
                         release_threshold max_gap_secs";
         assert_eq!(tried.join(" "), expected);
     }

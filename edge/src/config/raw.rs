@@ -20,6 +20,7 @@ pub struct RawConfig {
     pub regions: Option<RawRegions>,
     pub lens: Option<RawLens>,
     pub motion: Option<RawMotion>,
+    pub drift: Option<RawDrift>,
     pub events: Option<RawEvents>,
     pub snapshots: Option<RawSnapshots>,
     #[serde(default)]
@@ -101,6 +102,20 @@ pub struct RawLens {
 impl Default for RawLens {
     fn default() -> RawLens {
         RawLens { obstructed_after_secs: 2.0, min_contrast: None }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawDrift {
+    pub after_mins: f64,
+    pub reminder_hours: f64,
+    pub light_after_secs: f64,
+}
+
+impl Default for RawDrift {
+    fn default() -> RawDrift {
+        RawDrift { after_mins: 15.0, reminder_hours: 24.0, light_after_secs: 10.0 }
     }
 }
 

@@ -4,7 +4,9 @@ use super::mqtt::RawMqtt;
 use super::{Checker, ConfigError};
 use crate::event::Subject;
 use crate::sinks::command::CommandSpec;
+use crate::sinks::email::{EmailSpec, Security};
 use crate::sinks::filter::{Filter, Schedule};
+use crate::sinks::gpio::GpioSpec;
 use crate::sinks::mqtt::MqttSpec;
 use crate::sinks::webhook::WebhookSpec;
 use jiff::civil::{Time, Weekday};
@@ -33,8 +35,14 @@ pub enum SinkKind {
     Webhook(WebhookSpec),
     /// A program.
     Command(CommandSpec),
+    /// E-mail.
+    Email(Box<EmailSpec>),
+    /// A line of the board's pins.
+    Gpio(GpioSpec),
+    /// A file of JSON lines.
+    JsonLines(PathBuf),
     /// A broker.
-    Mqtt(MqttSpec),
+    Mqtt(Box<MqttSpec>),
 }
 
 /// What nobody is to read in a log.
@@ -73,6 +81,9 @@ pub struct RawSink {
     updates: bool,
     webhook: Option<RawWebhook>,
     command: Option<RawCommand>,
+    email: Option<RawEmail>,
+    gpio: Option<RawGpio>,
+    json_lines: Option<RawJsonLines>,
     mqtt: Option<RawMqtt>,
 }
 
@@ -98,6 +109,41 @@ struct RawCommand {
     run: Vec<String>,
     #[serde(default = "default_timeout_secs")]
     timeout_secs: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEmail {
+    host: String,
+    port: Option<u16>,
+    #[serde(default = "tls")]
+    security: Security,
+    user: Option<String>,
+    password: Option<RawSecret>,
+    from: String,
+    to: Vec<String>,
+    #[serde(default = "yes")]
+    snapshot: bool,
+    #[serde(default = "default_timeout_secs")]
+    timeout_secs: f64,
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGpio {
+    #[serde(default = "first_chip")]
+    chip: PathBuf,
+    line: u32,
+    #[serde(default)]
+    active_low: bool,
+    pulse_secs: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawJsonLines {
+    path: PathBuf,
 }
 
 /// Where a secret is: never in the configuration itself, which people copy and send around.
@@ -132,6 +178,14 @@ const WEEK: [Weekday; 7] = [
 
 fn yes() -> bool {
     true
+}
+
+fn tls() -> Security {
+    Security::Tls
+}
+
+fn first_chip() -> PathBuf {
+    "/dev/gpiochip0".into()
 }
 
 fn default_timeout_secs() -> f64 {
@@ -175,15 +229,20 @@ impl Checker<'_> {
             let remedy = "has to be at least 1; leave it out for no limit".to_owned();
             return Err(self.error("sinks.max_per_hour", 0, remedy));
         }
-        let kind = match (raw.webhook, raw.command, raw.mqtt) {
-            (Some(webhook), None, None) => SinkKind::Webhook(self.webhook(webhook)?),
-            (None, Some(command), None) => SinkKind::Command(self.command(command)?),
-            (None, None, Some(mqtt)) => SinkKind::Mqtt(self.mqtt(mqtt)?),
-            _ => {
-                let remedy = "a sink has exactly one of webhook, command and mqtt".to_owned();
-                return Err(self.error("sinks.name", raw.name, remedy));
-            }
+        let kinds = [
+            raw.webhook.map(|raw| self.webhook(raw)),
+            raw.command.map(|raw| self.command(&raw)),
+            raw.email.map(|raw| self.email(raw)),
+            raw.gpio.map(|raw| self.gpio(raw)),
+            raw.mqtt.map(|raw| Ok(SinkKind::Mqtt(Box::new(self.mqtt(raw)?)))),
+            raw.json_lines.map(|raw| Ok(SinkKind::JsonLines(self.complete(&raw.path)))),
+        ];
+        let mut kinds = kinds.into_iter().flatten();
+        let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+            let remedy = "a sink has exactly one of webhook, command, email, gpio, mqtt and json_lines".to_owned();
+            return Err(self.error("sinks.name", raw.name, remedy));
         };
+        let kind = kind?;
         Ok(SinkSpec { name: raw.name, filter, kind })
     }
 
@@ -204,7 +263,7 @@ impl Checker<'_> {
         Ok(Some(Schedule { days, from, to, zone: TimeZone::system() }))
     }
 
-    fn webhook(&self, raw: RawWebhook) -> Result<WebhookSpec, ConfigError> {
+    fn webhook(&self, raw: RawWebhook) -> Result<SinkKind, ConfigError> {
         let url = raw.url;
         if !(url.starts_with("http://") || url.starts_with("https://")) || url.parse::<ureq::http::Uri>().is_err() {
             let shown = crate::source::child::redacted(&url, &[]);
@@ -217,7 +276,7 @@ impl Checker<'_> {
             }
             headers.push((name, self.secret("sinks.webhook.headers", &secret)?));
         }
-        Ok(WebhookSpec {
+        Ok(SinkKind::Webhook(WebhookSpec {
             url,
             headers,
             secret: raw.secret.map(|secret| self.secret("sinks.webhook.secret", &secret)).transpose()?,
@@ -225,15 +284,57 @@ impl Checker<'_> {
             with_snapshot: raw.snapshot,
             timeout: self.timeout("sinks.webhook.timeout_secs", raw.timeout_secs)?,
             authorities: raw.ca_file.map(|path| self.authorities("sinks.webhook.ca_file", &path)).transpose()?,
-        })
+        }))
     }
 
-    fn command(&self, raw: RawCommand) -> Result<CommandSpec, ConfigError> {
+    fn email(&self, raw: RawEmail) -> Result<SinkKind, ConfigError> {
+        let mailbox = |field, text: String| {
+            text.parse().map_err(|_| self.error(field, text, "has to be like \"Salad <salad@example.org>\"".to_owned()))
+        };
+        let to = raw.to.into_iter().map(|text| mailbox("sinks.email.to", text)).collect::<Result<Vec<_>, _>>()?;
+        if to.is_empty() {
+            return Err(self.error("sinks.email.to", "[]", "name at least one receiver".to_owned()));
+        }
+        let login = match (raw.user, raw.password) {
+            (Some(user), Some(password)) => Some((user, self.secret("sinks.email.password", &password)?)),
+            (None, None) => None,
+            _ => {
+                return Err(self.error(
+                    "sinks.email.user",
+                    "(one of two)",
+                    "give user and password, or neither".to_owned(),
+                ));
+            }
+        };
+        Ok(SinkKind::Email(Box::new(EmailSpec {
+            host: raw.host,
+            port: raw.port.unwrap_or(match raw.security {
+                Security::Tls => 465,
+                Security::StartTls => 587,
+                Security::None => 25,
+            }),
+            security: raw.security,
+            login,
+            from: mailbox("sinks.email.from", raw.from)?,
+            to,
+            with_snapshot: raw.snapshot,
+            timeout: self.timeout("sinks.email.timeout_secs", raw.timeout_secs)?,
+            authorities: raw.ca_file.map(|path| self.authorities("sinks.email.ca_file", &path)).transpose()?,
+        })))
+    }
+
+    fn gpio(&self, raw: RawGpio) -> Result<SinkKind, ConfigError> {
+        let pulse = raw.pulse_secs.map(|secs| self.timeout("sinks.gpio.pulse_secs", secs)).transpose()?;
+        let RawGpio { chip, line, active_low, .. } = raw;
+        Ok(SinkKind::Gpio(GpioSpec { chip, line, active_low, pulse }))
+    }
+
+    fn command(&self, raw: &RawCommand) -> Result<SinkKind, ConfigError> {
         let [program, arguments @ ..] = raw.run.as_slice() else {
             return Err(self.error("sinks.command.run", "[]", "give a program and its arguments".to_owned()));
         };
         let timeout = self.timeout("sinks.command.timeout_secs", raw.timeout_secs)?;
-        Ok(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout })
+        Ok(SinkKind::Command(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout }))
     }
 
     pub(super) fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {

@@ -1,5 +1,6 @@
 //! The event log: JSON lines, one an event message, on the disk before the program goes on.
 
+use super::{Failure, Sink};
 use crate::event::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -51,6 +52,35 @@ impl EventLog {
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other,
         }
+    }
+}
+
+/// The log as a sink of its own, out of the store.
+#[derive(Debug)]
+pub struct JsonLines {
+    path: PathBuf,
+    log: Option<EventLog>,
+}
+
+impl JsonLines {
+    /// A log at `path`, opened with the first message.
+    pub fn new(path: PathBuf) -> JsonLines {
+        JsonLines { path, log: None }
+    }
+}
+
+impl Sink for JsonLines {
+    fn deliver(&mut self, message: &Message) -> Result<String, Failure> {
+        let failed = |e: io::Error| Failure::Later(format!("{}: {e}", self.path.display()));
+        let log = match &mut self.log {
+            Some(log) => log,
+            empty => empty.insert(EventLog::open(&self.path).map_err(failed)?),
+        };
+        let appended = log.append(message).map_err(failed);
+        if appended.is_err() {
+            self.log = None;
+        }
+        appended.map(|()| format!("written to {}", self.path.display()))
     }
 }
 

@@ -2,7 +2,9 @@
 //! said once and counted, and never stops the program.
 
 pub mod command;
+pub mod email;
 pub mod filter;
+pub mod gpio;
 pub mod json_lines;
 pub mod mqtt;
 pub mod outbox;
@@ -56,7 +58,10 @@ pub fn build(spec: &SinkSpec, device: &str, controls: Option<&Arc<Controls>>) ->
     Ok(match &spec.kind {
         SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(webhook.clone(), device)),
         SinkKind::Command(command) => Box::new(command::CommandSink::new(command.clone(), device)),
-        SinkKind::Mqtt(mqtt) => Box::new(mqtt::MqttSink::start(mqtt.clone(), spec, device, controls.cloned())?),
+        SinkKind::Email(email) => Box::new(email::Email::new((**email).clone(), device)),
+        SinkKind::Gpio(gpio) => Box::new(gpio::Gpio::new(gpio.clone())),
+        SinkKind::JsonLines(path) => Box::new(json_lines::JsonLines::new(path.clone())),
+        SinkKind::Mqtt(mqtt) => Box::new(mqtt::MqttSink::start((**mqtt).clone(), spec, device, controls.cloned())?),
     })
 }
 

@@ -23,7 +23,8 @@ pub fn is_here() -> bool {
     }
     assert!(std::env::var_os("CI").is_none(), "mosquitto is missing: scripts/setup.sh brokers installs it");
     // Past the test harness, which would keep it to itself.
-    let _ = writeln!(io::stderr(), "SKIPPED: no MQTT broker here; as root, scripts/setup.sh brokers installs mosquitto");
+    let _ =
+        writeln!(io::stderr(), "SKIPPED: no MQTT broker here; as root, scripts/setup.sh brokers installs mosquitto");
     false
 }
 

@@ -335,6 +335,9 @@ fn home_assistant_pauses_sets_the_threshold_and_is_told_again_when_it_starts() {
         let before = discovered();
         broker.publish("homeassistant/status", "online", &[]);
         wait("the discovery", || discovered() == before + 1);
+        // `make test-home-assistant` shows it to Home Assistant's own schemas.
+        let discovery = listener.under("homeassistant/device/salad_Line_3/config").pop().unwrap();
+        fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("discovery.json"), discovery.payload).unwrap();
         listener.wait_for("salad/Line_3/problem", "ON");
         device.end();
         listener.wait_for("salad/Line_3/problem", "OFF");

@@ -4,7 +4,7 @@ use super::discovery::{self, CAMERA, DEVICE, FINE, PROBLEM, SNAPSHOT, Shown};
 use super::frigate;
 use super::link::Publication;
 use super::topics::Topics;
-use crate::event::{Event, EventKind, Message, Subject, Trouble, TroubleEvent};
+use crate::event::{Event, EventKind, Message, Subject, TroubleEvent};
 use crate::sinks::payload;
 use std::path::PathBuf;
 
@@ -121,6 +121,7 @@ fn trouble(troubles: &[TroubleEvent]) -> String {
 mod tests {
     use super::*;
     use crate::event::new_id;
+    use crate::event::Trouble;
     use crate::event::tests::{anomaly, ended, trouble as covered};
     use jiff::Timestamp;
     use std::path::Path;

@@ -1,5 +1,5 @@
 //! How Home Assistant finds a device and what can be seen and set on it: one payload for the whole device, as
-//! <https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload> has it. `edge/tests/home_assistant.py` holds
+//! <https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload> has it. `tests/alerts/home_assistant.py` holds
 //! it against Home Assistant's own schemas.
 
 use super::topics::Topics;

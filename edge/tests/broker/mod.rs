@@ -86,7 +86,12 @@ impl Broker {
     pub fn set_password(&self, password: &str) {
         let done = self.command("mosquitto_passwd", &["-b", "-c", "passwords", USER, password]).status().unwrap();
         assert!(done.success());
-        self.signal("HUP");
+        let reloads = || self.log().matches("Reloading config").count();
+        if self.child.is_some() {
+            let before = reloads();
+            self.signal("HUP");
+            wait("the broker", || reloads() > before);
+        }
     }
 
     /// Starts it, and waits until it listens.

@@ -1,7 +1,8 @@
 //! Which frames are worth keeping as training images: sharp ones, with the lens free, that are not what is there already.
 
 use crate::grey::Grey;
-use crate::lens::{Lens, LensSpec, Look};
+use crate::gate::Look;
+use crate::lens::{Lens, LensSpec};
 use salad_shared::preprocess::Frame;
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
@@ -59,7 +60,7 @@ impl Picker {
 
     /// Whether the lens is free; `frame` is as the camera gave it, since painted regions have contrast of their own.
     pub fn sees(&mut self, frame: &Frame) -> Result<(), Passed> {
-        if self.lens.look(frame, Duration::ZERO) == Look::Free { Ok(()) } else { Err(Passed::Covered) }
+        if self.lens.look(frame, Duration::ZERO) == Look::Open { Ok(()) } else { Err(Passed::Covered) }
     }
 
     /// Whether the frame, with its regions painted, is to be kept; if so, it is remembered.

@@ -231,7 +231,7 @@ impl Checker<'_> {
         }
         let kinds = [
             raw.webhook.map(|raw| self.webhook(raw)),
-            raw.command.map(|raw| self.command(&raw)),
+            raw.command.map(|raw| self.program(&raw)),
             raw.email.map(|raw| self.email(raw)),
             raw.gpio.map(|raw| self.gpio(raw)),
             raw.mqtt.map(|raw| Ok(SinkKind::Mqtt(Box::new(self.mqtt(raw)?)))),
@@ -329,7 +329,7 @@ impl Checker<'_> {
         Ok(SinkKind::Gpio(GpioSpec { chip, line, active_low, pulse }))
     }
 
-    fn command(&self, raw: &RawCommand) -> Result<SinkKind, ConfigError> {
+    fn program(&self, raw: &RawCommand) -> Result<SinkKind, ConfigError> {
         let [program, arguments @ ..] = raw.run.as_slice() else {
             return Err(self.error("sinks.command.run", "[]", "give a program and its arguments".to_owned()));
         };
@@ -381,4 +381,80 @@ impl Checker<'_> {
 
 fn time(text: &str) -> Option<Time> {
     Time::strptime("%H:%M", text.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::fs;
+
+    /// What comes of a configuration with these sinks in it.
+    fn config(sinks: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("m.salad"), "x").unwrap();
+        fs::write(dir.path().join("secret"), "hush\n").unwrap();
+        fs::write(dir.path().join("empty"), "\n").unwrap();
+        fs::create_dir(dir.path().join("frames")).unwrap();
+        let text = format!(
+            "name = \"line 3\"\nbundle = \"m.salad\"\n[source]\nreplay = {{ path = \"frames\", fps = 5 }}\n\
+             [events]\nstore = \"events.db\"\n{sinks}"
+        );
+        Config::parse(&text, &dir.path().join("edge.toml")).map_err(|e| e.to_string())
+    }
+
+    fn error(sinks: &str) -> String {
+        config(sinks).unwrap_err()
+    }
+
+    #[test]
+    fn a_webhook_has_its_filter_and_its_secret_and_nobody_can_print_that() {
+        let sinks = "[[sinks]]\nname = \"a\"\nsubjects = [\"anomaly\"]\nhours = \"22:00-06:00\"\ndays = [\"sat\", \"sun\"]\n\
+                     max_per_hour = 3\nupdates = false\nwebhook = { url = \"https://x.org/y?token=1\", secret = { file = \"secret\" } }\n";
+        let config = config(sinks).unwrap();
+        assert_eq!(config.name, "line 3");
+        let SinkSpec { name, filter, kind } = &config.sinks[0];
+        assert_eq!((name.as_str(), filter.max_per_hour, filter.updates), ("a", Some(3), false));
+        let schedule = filter.schedule.as_ref().unwrap();
+        assert_eq!(schedule.days, [Weekday::Saturday, Weekday::Sunday]);
+        assert_eq!((schedule.from.hour(), schedule.to.hour()), (22, 6));
+        let SinkKind::Webhook(webhook) = kind else { unreachable!() };
+        assert_eq!(webhook.secret.as_ref().map(Secret::reveal), Some("hush"));
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_remedy() {
+        let web = "webhook = { url = \"http://x.org\" }";
+        let sink = |line: &str| format!("[[sinks]]\nname = \"a\"\n{line}\n");
+        let cases = [
+            (sink(""), "exactly one of webhook"),
+            (sink(&format!("{web}\ngpio = {{ line = 3 }}")), "exactly one of webhook"),
+            (format!("{}{}", sink(web), sink(web)), "sinks.name = a: two sinks"),
+            ("[[sinks]]\nname = \"a b\"\n".to_owned() + web, "sinks.name = a b"),
+            (sink(&format!("{web}\nhours = \"22-6\"")), "sinks.hours = 22-6"),
+            (sink(&format!("{web}\ndays = []")), "sinks.days"),
+            (sink(&format!("{web}\nsubjects = []")), "sinks.subjects"),
+            (sink(&format!("{web}\nmin_score = -1")), "sinks.min_score = -1"),
+            (sink(&format!("{web}\nmax_per_hour = 0")), "sinks.max_per_hour = 0"),
+            (sink("webhook = { url = \"ftp://x.org\" }"), "sinks.webhook.url = ftp://x.org"),
+            (sink("webhook = { url = \"http://x.org\", timeout_secs = 0 }"), "sinks.webhook.timeout_secs = 0"),
+            (sink("webhook = { url = \"http://x.org\", secret = {} }"), "sinks.webhook.secret"),
+            (sink("webhook = { url = \"http://x.org\", secret = { file = \"none\" } }"), "none: cannot be read"),
+            (sink("webhook = { url = \"http://x.org\", secret = { file = \"empty\" } }"), "one line"),
+            (sink("webhook = { url = \"http://x.org\", secret = { env = \"SALAD_NO_SUCH\" } }"), "no such environment"),
+            (sink("webhook = { url = \"http://x.org\", headers = { \"a b\" = { file = \"secret\" } } }"), "headers = a b"),
+            (sink("webhook = { url = \"https://x.org\", ca_file = \"secret\" }"), "no certificate"),
+            (sink("command = { run = [] }"), "sinks.command.run"),
+            (sink("email = { host = \"h\", from = \"nobody\", to = [\"a@x.org\"] }"), "sinks.email.from = nobody"),
+            (sink("email = { host = \"h\", from = \"a@x.org\", to = [] }"), "sinks.email.to"),
+            (sink("email = { host = \"h\", user = \"u\", from = \"a@x.org\", to = [\"a@x.org\"] }"), "user and password"),
+        ];
+        for (text, expected) in cases {
+            let found = error(&text);
+            assert!(found.contains("edge.toml: ") && found.contains(expected), "{text}: {found}");
+        }
+        let found = error("[[sinks]]\nname = \"a\"\nwebhook = { url = \"http://x.org\", secret = \"hush\" }\n");
+        assert!(found.contains("edge.toml:9"), "{found}");
+    }
 }

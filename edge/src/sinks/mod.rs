@@ -15,7 +15,7 @@ pub mod webhook;
 use crate::config::sinks::{SinkKind, SinkSpec};
 use crate::controls::Controls;
 use crate::event::{EventKind, Message, Trouble, TroubleEvent, new_id};
-use crate::store::{Recorded, Store};
+use crate::store::Recorded;
 use jiff::Timestamp;
 use json_lines::EventLog;
 use outbox::Outbox;

@@ -19,11 +19,11 @@ pub struct SinkState {
     /// Its name.
     pub name: String,
     /// Messages it has yet to take.
-    pub pending: u64,
+    pub pending: i64,
     /// Messages it has taken.
-    pub delivered: u64,
+    pub delivered: i64,
     /// Messages it would not take.
-    pub refused: u64,
+    pub refused: i64,
     /// When it last took one, UTC.
     pub last_success: Option<Timestamp>,
 }
@@ -144,8 +144,8 @@ pub fn settle(
         .execute([seq])?;
     let state = SinkState {
         name: sink.to_owned(),
-        delivered: u64::from(delivered),
-        refused: u64::from(!delivered),
+        delivered: i64::from(delivered),
+        refused: i64::from(!delivered),
         last_success: delivered.then_some(now),
         ..SinkState::default()
     };

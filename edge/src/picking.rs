@@ -1,7 +1,7 @@
 //! Which frames are worth keeping as training images: sharp ones, with the lens free, that are not what is there already.
 
-use crate::grey::Grey;
 use crate::gate::Look;
+use crate::grey::Grey;
 use crate::lens::{Lens, LensSpec};
 use salad_shared::preprocess::Frame;
 use std::collections::VecDeque;

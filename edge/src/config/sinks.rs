@@ -443,12 +443,18 @@ mod tests {
             (sink("webhook = { url = \"http://x.org\", secret = { file = \"none\" } }"), "none: cannot be read"),
             (sink("webhook = { url = \"http://x.org\", secret = { file = \"empty\" } }"), "one line"),
             (sink("webhook = { url = \"http://x.org\", secret = { env = \"SALAD_NO_SUCH\" } }"), "no such environment"),
-            (sink("webhook = { url = \"http://x.org\", headers = { \"a b\" = { file = \"secret\" } } }"), "headers = a b"),
+            (
+                sink("webhook = { url = \"http://x.org\", headers = { \"a b\" = { file = \"secret\" } } }"),
+                "headers = a b",
+            ),
             (sink("webhook = { url = \"https://x.org\", ca_file = \"secret\" }"), "no certificate"),
             (sink("command = { run = [] }"), "sinks.command.run"),
             (sink("email = { host = \"h\", from = \"nobody\", to = [\"a@x.org\"] }"), "sinks.email.from = nobody"),
             (sink("email = { host = \"h\", from = \"a@x.org\", to = [] }"), "sinks.email.to"),
-            (sink("email = { host = \"h\", user = \"u\", from = \"a@x.org\", to = [\"a@x.org\"] }"), "user and password"),
+            (
+                sink("email = { host = \"h\", user = \"u\", from = \"a@x.org\", to = [\"a@x.org\"] }"),
+                "user and password",
+            ),
         ];
         for (text, expected) in cases {
             let found = error(&text);

@@ -120,8 +120,8 @@ fn trouble(troubles: &[TroubleEvent]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::new_id;
     use crate::event::Trouble;
+    use crate::event::new_id;
     use crate::event::tests::{anomaly, ended, trouble as covered};
     use jiff::Timestamp;
     use std::path::Path;

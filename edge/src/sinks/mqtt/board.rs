@@ -91,11 +91,11 @@ impl Board {
     }
 
     /// Notes that the broker has what a message changes.
-    pub fn took(&mut self, message: &Message) {
+    pub fn took(&mut self, message: &Message, with_picture: bool) {
         match message {
             Message::Anomaly(event) => {
-                if let Some(path) = event.snapshot.as_ref().filter(|_| self.shown.snapshot) {
-                    self.snapshot = Some(path.clone());
+                if self.shown.snapshot && with_picture && event.snapshot.is_some() {
+                    self.snapshot.clone_from(&event.snapshot);
                 }
                 self.open = (event.kind != EventKind::End).then(|| event.clone());
             }
@@ -162,14 +162,15 @@ mod tests {
         assert_eq!(topics(&board.changes(&begun, false)), ["salad/line/problem", "salad/events"]);
         // Nothing has changed before the broker has it.
         assert_eq!(said(&board.all())[1], ("salad/line/problem".into(), "OFF".into()));
-        board.took(&begun);
+        board.took(&begun, false);
+        assert!(!topics(&board.all()).contains(&"salad/line/snapshot"));
         assert_eq!(said(&board.all())[1], ("salad/line/problem".into(), "ON".into()));
         let over = ended(&begun, Timestamp::from_second(9).unwrap());
         let changes = board.changes(&over, true);
         assert_eq!(said(&changes)[1].1, "OFF");
         let told: serde_json::Value = serde_json::from_slice(&changes[2].payload).unwrap();
         assert_eq!((&told["before"]["end_time"], &told["after"]["end_time"]), (&serde_json::Value::Null, &9.0.into()));
-        board.took(&over);
+        board.took(&over, true);
         let all = board.all();
         let expected = [
             "homeassistant/device/salad_line/config",
@@ -196,7 +197,7 @@ mod tests {
         let mut states = Vec::new();
         for message in [covered, Message::Camera(offline.clone()), over(event), over(offline)] {
             states.extend(said(&board.changes(&message, true)).into_iter().map(|(_, state)| state));
-            board.took(&message);
+            board.took(&message, true);
         }
         assert_eq!(states, ["camera_obstructed", "camera_offline", "camera_offline", "ok"]);
     }

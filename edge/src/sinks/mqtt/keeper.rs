@@ -179,7 +179,7 @@ impl Keeper {
             log::warn!("sink {}: told without its picture, at which the connection broke off", self.name);
         }
         self.too_much = None;
-        self.board.took(&message);
+        self.board.took(&message, with_picture);
         let topics: Vec<&str> = changes.iter().map(|p| p.topic.as_str()).collect();
         let _ = answer.send(Ok(format!("{} has acknowledged {}", self.broker(), topics.join(", "))));
         Ok(())

@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
+.PHONY: help setup demo measure test reference bench-train edge-test test-streams test-home-assistant soak lint fuzz doc \
   edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge test-kernels edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
@@ -35,6 +35,7 @@ measure: setup ## trains the recipes on real pictures and scores them on the edg
 
 test: setup ## builds everything and runs all tests
 	@scripts/setup-python.sh
+	@scripts/setup.sh brokers
 	target/python/bin/python tests/golden/generate.py --check tests/golden/*.json
 	python3 -m unittest discover scripts
 	cargo build $(CARGO_FLAGS) --workspace
@@ -47,12 +48,17 @@ bench-train: setup ## times training beside the PyTorch reference; PICTURES=<fol
 	@PICTURES="$(PICTURES)" scripts/reference.sh speed $(FLAGS)
 
 edge-test: ## builds and tests what runs on a device, with no libtorch
-	@scripts/setup.sh packages
+	@scripts/setup.sh packages brokers
 	LIBTORCH=/nonexistent cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge
 
 test-streams: ## network cameras that are killed and come back: RTSP and HTTP servers on the loopback
 	@scripts/setup.sh packages streams
 	tests/streams/network.py
+
+test-home-assistant: ## holds what Home Assistant is told against its own schemas; takes Python 3.13
+	@scripts/setup.sh packages brokers
+	cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge --test mqtt home_assistant
+	@scripts/test-home-assistant.sh
 
 soak: ## runs the edge for MINUTES=30 with a camera that is killed every minute; BUNDLE=<file> takes a trained one
 	@scripts/setup.sh packages

@@ -3,7 +3,7 @@
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
 #   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
-#   machines what an emulated machine does, streams what serving network cameras here does
+#   machines what an emulated machine does, streams what serving network cameras here does, brokers an MQTT broker to test with
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -53,6 +53,13 @@ streams_packages() {
     printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
   [ -e /usr/share/doc/gstreamer1.0-plugins-good ] || echo gstreamer1.0-plugins-good
   [ -e /usr/share/doc/gstreamer1.0-plugins-bad ] || echo gstreamer1.0-plugins-bad
+}
+
+# The same, for an MQTT broker to test with.
+broker_packages() {
+  PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || echo mosquitto
+  command -v mosquitto_sub >/dev/null || echo mosquitto-clients
+  command -v openssl >/dev/null || echo openssl
 }
 
 # install_packages COMMAND...: COMMAND names the packages that are missing.
@@ -119,6 +126,10 @@ for step in "$@"; do
       ;;
     machines) install_packages machine_packages ;;
     streams) install_packages streams_packages ;;
+    brokers)
+      # Tests of a program that needs no broker: they can do without, but say so.
+      (install_packages broker_packages) || [ -z "${CI:-}" ] || exit 1
+      ;;
     *) fail "unknown step '$step'" ;;
   esac
 done

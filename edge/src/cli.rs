@@ -114,6 +114,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Send a made-up event to one sink of a configuration, its beginning and its end, and print what came of it.
+    TestSink {
+        /// The sink's name.
+        name: String,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// What the program starts to read a local camera with.
     #[command(hide = true)]
     Capture {

@@ -72,6 +72,8 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub struct Decision {
     params: DecisionParams,
+    /// Of the release threshold to the threshold, as they were at first.
+    release_ratio: f32,
     state: State,
     window: VecDeque<Verdict>,
     /// Highest score since the window last held no frame over the threshold, and of an open event.
@@ -96,12 +98,22 @@ impl Decision {
     /// A machine that has seen nothing.
     pub fn new(params: DecisionParams) -> Decision {
         let window = VecDeque::with_capacity(params.window_frames);
-        Decision { params, state: State::Calm, window, top: None, last_frame: None }
+        let ratio = params.release_threshold / params.threshold;
+        let release_ratio = if ratio.is_finite() { ratio } else { 1.0 };
+        Decision { params, release_ratio, state: State::Calm, window, top: None, last_frame: None }
     }
 
     /// The parameters.
     pub fn params(&self) -> &DecisionParams {
         &self.params
+    }
+
+    /// Changes the threshold; the release threshold keeps its ratio to it. What the window holds stays as it was judged.
+    pub fn set_threshold(&mut self, threshold: f32) {
+        if threshold != self.params.threshold {
+            self.params.release_threshold = threshold * self.release_ratio;
+            self.params.threshold = threshold;
+        }
     }
 
     /// Whether an event is open.
@@ -310,6 +322,19 @@ mod tests {
         let mut decision = opened();
         assert_eq!(decision.step(0.9, Duration::ZERO).change, None);
         assert_eq!(decision.step(0.9, Duration::from_secs(3)).change, Some(Change::Update));
+    }
+
+    #[test]
+    fn a_new_threshold_takes_its_release_threshold_along() {
+        let mut decision = opened();
+        decision.set_threshold(1.0);
+        assert_eq!((decision.params().threshold, decision.params().release_threshold), (1.0, 0.8));
+        // 0.7 was over before and is calm now.
+        assert_eq!(changes(&mut decision, 2, &[0.7, 0.9, 0.7, 0.8, 0.7]), [None, None, None, None, Some(Change::End)]);
+        // Of nothing there is no share: both thresholds are the same.
+        let mut decision = Decision::new(DecisionParams { threshold: 0.0, release_threshold: 0.0, ..PARAMS });
+        decision.set_threshold(0.5);
+        assert_eq!(decision.params().release_threshold, 0.5);
     }
 
     #[test]

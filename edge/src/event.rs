@@ -243,6 +243,8 @@ pub enum EndReason {
     Shutdown,
     /// There are no more frames.
     SourceEnded,
+    /// Somebody has paused alerts.
+    Paused,
     /// The program, or the device, went down while the event was open; told when it is up again.
     Interrupted,
 }

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod controls;
 pub mod decision;
 pub mod drift;
 pub mod encoder;

@@ -11,6 +11,7 @@ use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
 use salad_edge::commands::snapshot::snapshot;
+use salad_edge::commands::test_sink::test_sink;
 use salad_edge::picking::PickSpec;
 use salad_shared::message::message;
 use signal_hook::consts::TERM_SIGNALS;
@@ -64,6 +65,10 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Run { config, json } => {
             let stop = stop_on_signals()?;
             Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
+        }
+        Command::TestSink { name, config } => {
+            test_sink(&config, &name, &mut out)?;
+            Ok(Outcome::Complete)
         }
         Command::Capture { spec } => {
             capture(&spec, &mut out)?;

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod run;
 pub mod score;
 pub mod snapshot;
+pub mod test_sink;
 
 use crate::clock::Moment;
 use crate::config::source::SourceSpec;

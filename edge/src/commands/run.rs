@@ -1,8 +1,8 @@
 //! `salad-edge run`: the pipeline of a configuration file, until the source ends or the program is told to stop.
 
 use super::Outcome;
-use crate::config::sinks::SinkSpec;
 use crate::config::{Config, ConfigError};
+use crate::controls::Controls;
 use crate::decision::Decision;
 use crate::drift::Drift;
 use crate::encoder::EncoderError;
@@ -18,7 +18,7 @@ use crate::sinks::outbox::Outbox;
 use crate::sinks::snapshot::Snapshots;
 use crate::sinks::{self, Sinks};
 use crate::source::{self, SourceError};
-use crate::store::{Store, StoreError, StoreSettings};
+use crate::store::{Store, StoreError};
 use jiff::Timestamp;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -72,10 +72,13 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let model = Model::read(&config.bundle, config.form)?;
     let decision = Decision::new(config.decision.params(model.threshold)?);
     let mut source = source::open(&config.camera.source)?;
-    let mut sinks = open_sinks(&config, &model)?;
+    let store = open_store(&config)?;
+    let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()));
+    let mut sinks = open_sinks(&config, &model, store, &controls)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
+    let pipeline = pipeline.controlled_by(controls);
     let mut service = Service::ready();
     let (summary, result) = pipeline.run(source.as_mut(), stop, &mut |summary| service.beat(summary));
     service.stopping();
@@ -105,7 +108,18 @@ fn gates(config: &Config, model: &Model) -> Gates {
     }
 }
 
-fn open_sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
+fn open_store(config: &Config) -> Result<Option<Arc<Store>>, StoreError> {
+    let filters = || config.sinks.iter().map(|spec| (spec.name.clone(), spec.filter.clone())).collect();
+    let open = |settings| Store::open(settings, filters(), Timestamp::now()).map(Arc::new);
+    config.store.clone().map(open).transpose()
+}
+
+fn open_sinks(
+    config: &Config,
+    model: &Model,
+    store: Option<Arc<Store>>,
+    controls: &Arc<Controls>,
+) -> Result<Sinks, RunError> {
     let failed = |path: &Path, field| {
         let path = path.to_owned();
         move |source| RunError::Sink { path, field, source }
@@ -116,13 +130,10 @@ fn open_sinks(config: &Config, model: &Model) -> Result<Sinks, RunError> {
         let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
         opened.map_err(failed(&settings.dir, "snapshots.dir"))
     });
-    let outbox = config.store.clone().map(|settings| outbox(settings, &config.sinks, &config.name));
+    let outbox = store.map(|store| {
+        let build = |spec| Ok((spec.name.clone(), sinks::build(spec, &config.name, Some(controls))?));
+        let sinks: io::Result<Vec<_>> = config.sinks.iter().map(build).collect();
+        sinks.and_then(|sinks| Outbox::start(store, sinks)).map_err(RunError::Threads)
+    });
     Ok(Sinks::new(log, snapshots.transpose()?, outbox.transpose()?))
-}
-
-fn outbox(settings: StoreSettings, specs: &[SinkSpec], device: &str) -> Result<Outbox, RunError> {
-    let filters = specs.iter().map(|spec| (spec.name.clone(), spec.filter.clone())).collect();
-    let store = Arc::new(Store::open(settings, filters, Timestamp::now())?);
-    let sinks = specs.iter().map(|spec| (spec.name.clone(), sinks::build(spec, device))).collect();
-    Outbox::start(store, sinks).map_err(RunError::Threads)
 }

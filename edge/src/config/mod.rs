@@ -1,5 +1,6 @@
 //! `edge.toml`: read as it is written (raw), then checked once as a whole. Nothing is built before that has ended.
 
+mod mqtt;
 mod raw;
 pub mod sinks;
 pub mod source;

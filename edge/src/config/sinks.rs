@@ -1,11 +1,13 @@
 //! `[[sinks]]`: who is told of events.
 
+use super::mqtt::RawMqtt;
 use super::{Checker, ConfigError};
 use crate::event::Subject;
 use crate::sinks::command::CommandSpec;
 use crate::sinks::email::{EmailSpec, Security};
 use crate::sinks::filter::{Filter, Schedule};
 use crate::sinks::gpio::GpioSpec;
+use crate::sinks::mqtt::MqttSpec;
 use crate::sinks::webhook::WebhookSpec;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
@@ -39,6 +41,8 @@ pub enum SinkKind {
     Gpio(GpioSpec),
     /// A file of JSON lines.
     JsonLines(PathBuf),
+    /// A broker.
+    Mqtt(Box<MqttSpec>),
 }
 
 /// What nobody is to read in a log.
@@ -46,6 +50,10 @@ pub enum SinkKind {
 pub struct Secret(String);
 
 impl Secret {
+    pub(super) fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
     /// Its text.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -76,6 +84,7 @@ pub struct RawSink {
     email: Option<RawEmail>,
     gpio: Option<RawGpio>,
     json_lines: Option<RawJsonLines>,
+    mqtt: Option<RawMqtt>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,11 +234,12 @@ impl Checker<'_> {
             raw.command.map(|raw| self.program(&raw)),
             raw.email.map(|raw| self.email(raw)),
             raw.gpio.map(|raw| self.gpio(raw)),
+            raw.mqtt.map(|raw| Ok(SinkKind::Mqtt(Box::new(self.mqtt(raw)?)))),
             raw.json_lines.map(|raw| Ok(SinkKind::JsonLines(self.complete(&raw.path)))),
         ];
         let mut kinds = kinds.into_iter().flatten();
         let (Some(kind), None) = (kinds.next(), kinds.next()) else {
-            let remedy = "a sink has exactly one of webhook, command, email, gpio and json_lines".to_owned();
+            let remedy = "a sink has exactly one of webhook, command, email, gpio, mqtt and json_lines".to_owned();
             return Err(self.error("sinks.name", raw.name, remedy));
         };
         let kind = kind?;
@@ -327,7 +337,7 @@ impl Checker<'_> {
         Ok(SinkKind::Command(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout }))
     }
 
-    fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+    pub(super) fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
         if !(0.1..=600.0).contains(&secs) {
             return Err(self.error(field, secs, "has to be from 0.1 to 600".to_owned()));
         }

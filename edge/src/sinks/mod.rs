@@ -6,12 +6,14 @@ pub mod email;
 pub mod filter;
 pub mod gpio;
 pub mod json_lines;
+pub mod mqtt;
 pub mod outbox;
 pub mod payload;
 pub mod snapshot;
 pub mod webhook;
 
 use crate::config::sinks::{SinkKind, SinkSpec};
+use crate::controls::Controls;
 use crate::event::{EventKind, Message, Trouble, TroubleEvent, new_id};
 use crate::store::Recorded;
 use jiff::Timestamp;
@@ -34,6 +36,11 @@ pub trait Sink: Send {
     /// Hands a message over and waits until the other side has it; gives what that answered, for people. The same message
     /// may come again, under the same [`Message::key`].
     fn deliver(&mut self, message: &Message) -> Result<String, Failure>;
+
+    /// The longest time until a message that was not taken is tried again.
+    fn longest_pause(&self) -> Duration {
+        outbox::LONGEST_PAUSE
+    }
 }
 
 /// Why a sink has not taken a message.
@@ -45,15 +52,17 @@ pub enum Failure {
     Never(String),
 }
 
-/// Makes a sink; `device` is the name this device has in alerts. Nothing is connected before there is a message.
-pub fn build(spec: &SinkSpec, device: &str) -> Box<dyn Sink> {
-    match &spec.kind {
+/// Makes a sink; `device` is the name this device has in alerts. Those that hear commands change the controls; without
+/// controls it is a trial.
+pub fn build(spec: &SinkSpec, device: &str, controls: Option<&Arc<Controls>>) -> io::Result<Box<dyn Sink>> {
+    Ok(match &spec.kind {
         SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(webhook.clone(), device)),
         SinkKind::Command(command) => Box::new(command::CommandSink::new(command.clone(), device)),
         SinkKind::Email(email) => Box::new(email::Email::new((**email).clone(), device)),
         SinkKind::Gpio(gpio) => Box::new(gpio::Gpio::new(gpio.clone())),
         SinkKind::JsonLines(path) => Box::new(json_lines::JsonLines::new(path.clone())),
-    }
+        SinkKind::Mqtt(mqtt) => Box::new(mqtt::MqttSink::start((**mqtt).clone(), spec, device, controls.cloned())?),
+    })
 }
 
 /// The sinks of one run.

@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest time until a message is tried again, where a sink has no shorter one.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// How long a thread sleeps where there is nothing to do; news wake it.
 const IDLE: Duration = Duration::from_secs(60);
@@ -130,7 +131,7 @@ impl Courier {
                 self.attempts = self.attempts.saturating_add(1);
                 let level = if self.attempts == 1 { log::Level::Error } else { log::Level::Debug };
                 log::log!(level, "sink {name}: {problem}; trying again until it works");
-                self.ending.pause(pause(self.attempts));
+                self.ending.pause(pause(self.attempts, self.sink.longest_pause()));
                 return;
             }
         };
@@ -142,9 +143,9 @@ impl Courier {
 }
 
 /// Doubled with each attempt, and between half and all of that, so that many devices do not come all at once.
-fn pause(attempts: u32) -> Duration {
+fn pause(attempts: u32, longest: Duration) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(20));
-    doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+    doubled.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 #[cfg(test)]
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit() {
         for (attempts, secs) in [(1, 1.0), (2, 2.0), (5, 16.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)] {
-            let pause = pause(attempts).as_secs_f64();
+            let pause = pause(attempts, LONGEST_PAUSE).as_secs_f64();
             assert!((secs * 0.5..=secs).contains(&pause), "{attempts}: {pause}");
         }
     }

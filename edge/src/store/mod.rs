@@ -218,6 +218,16 @@ impl Store {
             .map_err(|source| self.failure(source))
     }
 
+    /// What was set under a name, if anything was.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        tables::setting(&self.state().disk, name).map_err(|source| self.failure(source))
+    }
+
+    /// Sets what holds under a name, or unsets it.
+    pub fn set(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        tables::set(&self.state().disk, name, value).map_err(|source| self.failure(source))
+    }
+
     /// The latest events, the newest first.
     pub fn latest(&self, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
         let state = self.state();

@@ -43,6 +43,10 @@ CREATE TABLE sinks (
     refused INTEGER NOT NULL DEFAULT 0,
     last_success INTEGER
 ) WITHOUT ROWID;
+CREATE TABLE settings (             -- what was changed while the program ran
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// Opens the store's file, and makes folder, file and tables where they are missing.

@@ -176,6 +176,20 @@ pub fn sink_state(connection: &Connection, name: &str) -> rusqlite::Result<SinkS
     Ok(SinkState { name: name.to_owned(), pending, delivered, refused, last_success })
 }
 
+/// A setting's value, where it was set.
+pub fn setting(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM settings WHERE name = ?", [name], |row| row.get(0)).optional()
+}
+
+/// Sets a setting, or unsets it.
+pub fn set(connection: &Connection, name: &str, value: Option<&str>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value]),
+        None => connection.execute("DELETE FROM settings WHERE name = ?", [name]),
+    }
+    .map(drop)
+}
+
 /// The latest events, the newest first.
 pub fn latest(connection: &Connection, count: u32) -> rusqlite::Result<Vec<StoredEvent>> {
     let text = "SELECT last, ended IS NULL FROM events ORDER BY id DESC LIMIT ?";

@@ -1,0 +1,155 @@
+//! `mqtt = { ... }` of a sink.
+
+use super::sinks::{RawSecret, Secret};
+use super::{Checker, ConfigError};
+use crate::sinks::mqtt::{ClientCertificate, MqttSpec, Protocol, TlsSpec, is_prefix, tls_config};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The most seconds of silence that the protocol knows are more than anybody wants.
+const MOST_KEEP_ALIVE_SECS: u16 = 3600;
+
+/// As it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMqtt {
+    host: String,
+    port: Option<u16>,
+    tls: Option<bool>,
+    ca_file: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    user: Option<String>,
+    password: Option<RawSecret>,
+    #[serde(default = "default_protocol")]
+    protocol: u8,
+    #[serde(default = "default_prefix")]
+    prefix: String,
+    #[serde(default = "default_discovery")]
+    discovery: String,
+    #[serde(default = "default_snapshot")]
+    snapshot: bool,
+    #[serde(default = "default_score_secs")]
+    score_interval_secs: f64,
+    #[serde(default = "default_keep_alive_secs")]
+    keep_alive_secs: u16,
+    #[serde(default = "default_timeout_secs")]
+    timeout_secs: f64,
+}
+
+fn default_protocol() -> u8 {
+    4
+}
+
+fn default_prefix() -> String {
+    "salad".to_owned()
+}
+
+fn default_discovery() -> String {
+    "homeassistant".to_owned()
+}
+
+fn default_snapshot() -> bool {
+    true
+}
+
+fn default_score_secs() -> f64 {
+    5.0
+}
+
+fn default_keep_alive_secs() -> u16 {
+    30
+}
+
+fn default_timeout_secs() -> f64 {
+    10.0
+}
+
+impl Checker<'_> {
+    pub(super) fn mqtt(&self, raw: RawMqtt) -> Result<MqttSpec, ConfigError> {
+        let error = |field, value: &str, remedy: &str| Err(self.error(field, value, remedy.to_owned()));
+        if raw.host.is_empty() || raw.host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+            return error("sinks.mqtt.host", &raw.host, "has to be a name or an address, with no mqtt:// before it");
+        }
+        let protocol = match raw.protocol {
+            4 => Protocol::V4,
+            5 => Protocol::V5,
+            other => return error("sinks.mqtt.protocol", &other.to_string(), "has to be 4 (which is 3.1.1) or 5"),
+        };
+        if raw.port == Some(0) {
+            return error("sinks.mqtt.port", "0", "has to be from 1 to 65535");
+        }
+        if raw.user.is_none() && raw.password.is_some() {
+            return error("sinks.mqtt.password", "(secret)", "needs a user beside it");
+        }
+        if raw.user.as_ref().is_some_and(|user| user.is_empty() || user.contains(char::is_control)) {
+            return error("sinks.mqtt.user", &raw.user.unwrap_or_default(), "has to be one line with something in it");
+        }
+        for (field, prefix, may_be_empty) in
+            [("sinks.mqtt.prefix", &raw.prefix, false), ("sinks.mqtt.discovery", &raw.discovery, true)]
+        {
+            if !is_prefix(prefix) && !(may_be_empty && prefix.is_empty()) {
+                return error(field, prefix, "has to be a topic without wildcards, with no / before or after it");
+            }
+        }
+        if !(1..=MOST_KEEP_ALIVE_SECS).contains(&raw.keep_alive_secs) {
+            let remedy = format!("has to be from 1 to {MOST_KEEP_ALIVE_SECS}");
+            return error("sinks.mqtt.keep_alive_secs", &raw.keep_alive_secs.to_string(), &remedy);
+        }
+        let interval = self.duration("sinks.mqtt.score_interval_secs", raw.score_interval_secs)?;
+        let tls = self.tls(raw.tls, raw.ca_file, raw.client_certificate, raw.client_key)?;
+        Ok(MqttSpec {
+            host: raw.host,
+            port: raw.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
+            tls,
+            user: raw.user,
+            password: raw.password.map(|secret| self.secret("sinks.mqtt.password", &secret)).transpose()?,
+            protocol,
+            prefix: raw.prefix,
+            discovery: (!raw.discovery.is_empty()).then_some(raw.discovery),
+            with_snapshot: raw.snapshot,
+            score_interval: (!interval.is_zero()).then_some(interval),
+            keep_alive_secs: raw.keep_alive_secs,
+            timeout: self.timeout("sinks.mqtt.timeout_secs", raw.timeout_secs)?,
+        })
+    }
+
+    /// TLS where it is asked for, by itself or by a certificate.
+    fn tls(
+        &self,
+        asked: Option<bool>,
+        ca_file: Option<PathBuf>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Result<Option<TlsSpec>, ConfigError> {
+        let has_files = ca_file.is_some() || certificate.is_some() || key.is_some();
+        match asked {
+            Some(false) if has_files => {
+                let remedy = "stands beside certificates, which are for TLS".to_owned();
+                return Err(self.error("sinks.mqtt.tls", false, remedy));
+            }
+            Some(false) | None if !has_files => return Ok(None),
+            _ => {}
+        }
+        let client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                chain: self.pem("sinks.mqtt.client_certificate", &certificate)?.into_bytes(),
+                key: Secret::new(self.pem("sinks.mqtt.client_key", &key)?),
+            }),
+            (None, None) => None,
+            _ => {
+                let remedy = "client_certificate and client_key go together".to_owned();
+                return Err(self.error("sinks.mqtt.client_key", "(missing)", remedy));
+            }
+        };
+        let authorities = ca_file.map(|path| self.authorities("sinks.mqtt.ca_file", &path)).transpose()?;
+        let spec = TlsSpec { authorities, client };
+        tls_config(&spec).map_err(|problem| self.error("sinks.mqtt.tls", true, problem))?;
+        Ok(Some(spec))
+    }
+
+    fn pem(&self, field: &'static str, path: &Path) -> Result<String, ConfigError> {
+        let path = self.complete(path);
+        std::fs::read_to_string(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))
+    }
+}

@@ -70,7 +70,7 @@ test-deb: ## installs, upgrades and purges these packages in a Debian of their o
 test-camera: setup ## from camera to alert in emulated machines with a camera that fails; ARCH=arm64 for one
 	@scripts/setup.sh machines
 	@scripts/deb.sh $(filter-out armhf,$(ARCH))
-	cargo build $(CARGO_FLAGS) -p salad-trainer
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer
 	@tests/camera/run.py $(filter-out armhf,$(ARCH))
 
 test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>

@@ -13,7 +13,9 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, side, channels] = arguments.as_slice() else { bail!("FILE.onnx SIDE CHANNELS") };
     let model = Model::load(std::fs::read(file).with_context(|| file.clone())?)?;
-    let (&[input], &[output]) = (model.input_ids(), model.output_ids()) else { bail!("{file}: one input and one output") };
+    let (&[input], &[output]) = (model.input_ids(), model.output_ids()) else {
+        bail!("{file}: one input and one output")
+    };
     let picture = picture(side.parse()?, channels.parse()?);
     for line in stdin().lines() {
         let line = line?;

@@ -4,8 +4,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams test-home-assistant soak lint fuzz doc \
   edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge test-kernels edge-figures flash test-flash
+=======
+.PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge count-edge test-kernels edge-figures flash test-flash
+>>>>>>> benches
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -76,19 +81,26 @@ test-deb: ## installs, upgrades and purges these packages in a Debian of their o
 test-camera: setup ## from camera to alert in emulated machines with a camera that fails; ARCH=arm64 for one
 	@scripts/setup.sh machines
 	@scripts/deb.sh $(filter-out armhf,$(ARCH))
-	cargo build $(CARGO_FLAGS) -p salad-trainer
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer
 	@tests/camera/run.py $(filter-out armhf,$(ARCH))
 
 test-parity: ## holds the ARM programs' scores, under emulation, against this machine's; ARCH=arm64, BUNDLE=<file>, PICTURES=<folder>
 	@for arch in $(filter-out amd64,$(ARCH)); do scripts/parity.py $$arch $(BUNDLE) $(PICTURES); done
 
-bench-edge: setup ## times the edge encoder beside onnxruntime and tract, in turns; BUNDLES="name=file ..."
+bench-edge: setup ## times the edge encoder beside onnxruntime, tract and rten, and a frame by stage; BUNDLES="name=file ..."
 	@scripts/setup-python.sh
-	cargo build $(CARGO_FLAGS) -p salad-trainer
-	cargo build $(CARGO_FLAGS) -p salad-edge --example encode
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge --example encode --example prototypes
+	cargo build $(CARGO_FLAGS) --manifest-path tests/peers/Cargo.toml --target-dir target/peers
 	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
 
-test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
+count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit ARM, emulated; BUNDLES="name=file ..."
+	@scripts/setup-python.sh
+	@scripts/setup.sh counting
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --example encode
+	@scripts/edge-cross.sh arm64 --example encode
+	target/python/bin/python scripts/count_edge.py $(BUNDLES)
+
+test-kernels: ## holds the kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference, and watches their memory
 	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
@@ -104,7 +116,7 @@ test-flash: ## flashes images with a Debian arm64 root, and a device behind a re
 lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	@scripts/setup.sh rustfmt clippy
 	cargo fmt --all --check
-	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	for crate in fuzz tests/kernels tests/peers; do cargo fmt --manifest-path $$crate/Cargo.toml --check; done
 	@scripts/check-dependencies.sh
 	@scripts/check-licences.sh
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings

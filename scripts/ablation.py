@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "salad-trainer"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "--locked", "--workspace", "--bin", "salad-trainer"], cwd=ROOT, check=True)
     for name in arguments.names or DATA:
         if not unpack(DATA[name][0]):
             print(f"{name}: skipped, {DATA[name][0]}.tar.gz is not in $SALAD_DATA or ../shared/data")

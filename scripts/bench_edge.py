@@ -11,10 +11,17 @@ does not matter for times. The peers, each in a process of its own:
 - tract int8: tract on the bundle's int8 encoder, and on the form that suits it best, symmetric signed values and one scale a
   weight tensor, as onnxruntime's quantizer makes it.
 - onnxruntime f32, and int8 as its own static quantizer makes it (uint8 values, int8 weights): the fastest of four forms.
+- rten f32 (tests/peers).
 
 The figures: the median time of a frame, its ratio to onnxruntime's int8 (the median over rounds of ratios within a round),
 GFLOP/s, the cosine of the embedding to f32's, and the most memory that was resident. With all threads, salad and tract encode as
-many frames side by side, onnxruntime splits each: the time is that of a run divided by its frames.
+many frames side by side, onnxruntime and rten split each: the time is that of a run divided by its frames.
+
+Then, with one thread, each of our kernels that this processor has, as if it had no better one, beside our f32, and what `--form
+auto` takes there. The f32 beside them keeps all instructions, so int8 has to win against more than such a processor has.
+
+Last, from a frame to the verdict by stage, the time from the program's start to its first score, and memory, of `edge` with 4,096
+prototypes, or of the bundles given.
 """
 
 import argparse
@@ -28,9 +35,16 @@ import tarfile
 import time
 from pathlib import Path
 
+import bench_stages
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target/bench-edge"
 FRAMES = 10
+WARM_UP = 3
+# A turn that takes longer has fewer frames.
+SLOW_US = 500_000
+ENCODE = ROOT / "target/release/examples/encode"
+TRAINER = ROOT / "target/release/salad-trainer"
 NETWORKS = {"edge-128": [], "unet-256": ["network.kind=unet", "network.embedding_dim=200", "input.size=256"]}
 SHORT = ["train.phase1_epochs=1", "train.round_epochs=1", "train.rate=1.0", "data.validation_share=0.2"]
 PICTURES = 40
@@ -41,25 +55,53 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("bundles", nargs="*", metavar="NAME=BUNDLE")
     arguments = parser.parse_args()
-    given = dict(bundle.split("=", 1) for bundle in arguments.bundles)
-    for name, bundle in (given or {name: train(name, sets) for name, sets in NETWORKS.items()}).items():
-        folder = unpack(name, Path(bundle))
+    bundles = bundles_of(arguments.bundles)
+    photo = bench_stages.photo_of(pictures())
+    for name, bundle in bundles.items():
+        folder = unpack(name, bundle)
         for threads in sorted({1, os.cpu_count()}):
             compare(name, folder, threads, arguments.rounds)
+        kernels(name, bundle, folder, photo, arguments.rounds)
+    if not arguments.bundles:
+        bundles = {"edge-128": bench_stages.with_prototypes(bundles["edge-128"], OUT / "many.salad")}
+    for name, bundle in bundles.items():
+        bench_stages.stages(name, bundle, photo)
+
+
+def bundles_of(given):
+    """Bundles by name: those given as NAME=BUNDLE, or what is trained where there are none."""
+    named = dict(bundle.split("=", 1) for bundle in given)
+    return {n: Path(b) for n, b in named.items()} or {name: train(name, sets) for name, sets in NETWORKS.items()}
+
+
+class Spec:
+    """What a bundle's manifest says of its encoder."""
+
+    def __init__(self, folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        self.flop = manifest["encoder"]["flop"]
+        # What edge/examples/encode.rs is told: side, channels, embedding's length.
+        shape = (manifest["input"]["width"], manifest["input"]["channels"], manifest["encoder"]["embedding_dim"])
+        self.rust = [str(part) for part in shape]
+
+
+def pictures():
+    """A folder with some of the demo's pictures."""
+    folder = OUT / "pictures"
+    if not folder.exists():
+        subprocess.run([TRAINER, "demo-scene", OUT / "scene"], check=True, stdout=subprocess.DEVNULL)
+        folder.mkdir(parents=True)
+        for picture in sorted((OUT / "scene/train/good").iterdir())[:PICTURES]:
+            shutil.copy(picture, folder)
+    return folder
 
 
 def train(name, sets):
     """A bundle of a network that was trained for a moment."""
-    trainer = ROOT / "target/release/salad-trainer"
-    pictures, run = OUT / "pictures", OUT / name
-    if not pictures.exists():
-        subprocess.run([trainer, "demo-scene", OUT / "scene"], check=True, stdout=subprocess.DEVNULL)
-        pictures.mkdir(parents=True)
-        for picture in sorted((OUT / "scene/train/good").iterdir())[:PICTURES]:
-            shutil.copy(picture, pictures)
+    run = OUT / name
     shutil.rmtree(run, ignore_errors=True)
     keys = [part for key in sets + SHORT for part in ("--set", key)]
-    command = [trainer, "train", pictures, "--name", name, *keys, "--out", run]
+    command = [TRAINER, "train", pictures(), "--name", name, *keys, "--out", run]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return run / f"{name}.salad"
 
@@ -74,31 +116,26 @@ def unpack(name, bundle):
 
 
 def compare(name, folder, threads, rounds):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    side, channels, dim = manifest["input"]["width"], manifest["input"]["channels"], manifest["encoder"]["embedding_dim"]
-    flop = manifest["encoder"]["flop"]
-    encode = ROOT / "target/release/examples/encode"
-    rust = [str(part) for part in (side, channels, dim, threads)]
+    spec = Spec(folder)
+    rust = [*spec.rust, str(threads)]
     workers = {
-        "salad int8": [encode, "salad", folder / "encoder.int8.onnx", *rust],
-        "salad f32 (tract)": [encode, "tract", folder / "encoder.onnx", *rust],
-        "tract int8": [encode, "tract", folder / "encoder.int8.onnx", *rust],
-        "tract int8, its best form": [encode, "tract", folder / "symmetric.onnx", *rust],
+        "salad int8": [ENCODE, "salad", folder / "encoder.int8.onnx", *rust],
+        "salad f32 (tract)": [ENCODE, "tract", folder / "encoder.onnx", *rust],
+        "tract int8": [ENCODE, "tract", folder / "encoder.int8.onnx", *rust],
+        "tract int8, its best form": [ENCODE, "tract", folder / "symmetric.onnx", *rust],
         "onnxruntime f32": [sys.executable, __file__, "--worker", folder / "encoder.onnx", str(threads)],
     }
     for form in sorted(folder.glob("peer-*.onnx")):
         workers[f"onnxruntime int8, {form.stem[5:]}"] = [sys.executable, __file__, "--worker", form, str(threads)]
     workers = {peer: Worker(command) for peer, command in workers.items()}
-    # Caches, and tables that are made when they are first used.
-    times = {peer: [] for peer in workers if worker_runs(workers[peer])}
-    for _ in range(rounds):
-        for peer in times:
-            times[peer].append(workers[peer].times(FRAMES * (1 if threads == 1 else 5)))
+    rten = [ROOT / "target/peers/release/salad-peers", folder / "encoder.onnx", *spec.rust[:2]]
+    workers["rten f32"] = Worker(rten, {"RTEN_NUM_THREADS": str(threads)})
+    times = interleaved(workers, FRAMES * (1 if threads == 1 else 5), rounds)
     medians = {peer: statistics.median(t) for peer, t in times.items()}
     forms = [peer for peer in medians if peer.startswith("onnxruntime int8")]
     best = min(forms, key=medians.get)
     exact = workers["salad f32 (tract)"].embedding()
-    print(f"\n{name}, {flop / 1e9:.3f} GFLOP, {threads} thread{'s'[: threads > 1]}:")
+    print(f"\n{name}, {spec.flop / 1e9:.3f} GFLOP, {threads} thread{'s'[: threads > 1]}:")
     print(f"{'':40} {'us a frame':>10} {'ratio':>6} {'GFLOP/s':>8} {'cosine':>8} {'MB':>6}")
     for peer in times:
         if peer in forms and peer != best:
@@ -106,16 +143,49 @@ def compare(name, folder, threads, rounds):
         ratio = statistics.median(a / b for a, b in zip(times[peer], times[best]))
         cosine = sum(a * b for a, b in zip(exact, workers[peer].embedding()))
         memory = workers[peer].peak_mb()
-        print(f"{peer:40} {medians[peer]:10.1f} {ratio:6.2f} {flop / medians[peer] / 1e3:8.1f} {cosine:8.5f} {memory:6.0f}", flush=True)
+        print(f"{peer:40} {medians[peer]:10.1f} {ratio:6.2f} {spec.flop / medians[peer] / 1e3:8.1f} {cosine:8.5f} {memory:6.0f}", flush=True)
+    end(workers)
+
+
+def kernels(name, bundle, folder, photo, rounds):
+    """Each kernel of ours beside our f32."""
+    rust = [*Spec(folder).rust, "1"]
+    names = subprocess.run([ENCODE, "kernels"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    int8 = [ENCODE, "salad", folder / "encoder.int8.onnx", *rust]
+    workers = {kernel: Worker(int8, {"SALAD_KERNEL": kernel}) for kernel in names}
+    workers["f32 (tract)"] = f32 = Worker([ENCODE, "tract", folder / "encoder.onnx", *rust])
+    times = interleaved(workers, FRAMES, rounds)
+    print(f"\n{name}, 1 thread, as if this processor had nothing better:")
+    print(f"{'':40} {'us a frame':>10} {'to f32':>6}   --form auto takes")
+    for kernel, worker in workers.items():
+        ratio = statistics.median(a / b for a, b in zip(times[kernel], times["f32 (tract)"]))
+        takes = "" if worker is f32 else bench_stages.auto(bundle, photo, {"SALAD_KERNEL": kernel})
+        print(f"{kernel:40} {statistics.median(times[kernel]):10.1f} {ratio:6.2f}   {takes}", flush=True)
+    end(workers)
+
+
+def interleaved(workers, frames, rounds):
+    """For each of those that can run its model the median time of a frame in each round, microseconds, in turns. The slowest get
+    fewer frames."""
+    times = {peer: [] for peer in workers if worker_runs(workers[peer])}
+    some = {peer: max(1, min(frames, int(SLOW_US / workers[peer].times(1)))) for peer in times}
+    for _ in range(rounds):
+        for peer in times:
+            times[peer].append(workers[peer].times(some[peer]))
+    return times
+
+
+def end(workers):
     for worker in workers.values():
         worker.process.kill()
         worker.process.wait()
 
 
 def worker_runs(worker):
-    """Whether it can run its model; tract takes no graph with a form of an operator that it does not know."""
+    """Whether it can run its model; tract takes no graph with a form of an operator that it does not know. It fills caches, too, and
+    tables that are made when they are first used."""
     try:
-        worker.times(FRAMES)
+        worker.times(WARM_UP)
     except BrokenPipeError:
         return False
     return worker.process.poll() is None
@@ -124,8 +194,9 @@ def worker_runs(worker):
 class Worker:
     """A process that encodes on request."""
 
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, command, environment=None):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env=os.environ | (environment or {}), text=True, **pipes)
 
     def asked(self, line):
         self.process.stdin.write(line + "\n")

@@ -45,7 +45,8 @@ for arch in "$@"; do
   cp "$packaging/service.toml" "$tree/etc/salad-edge/edge.toml"
   cp "$packaging/edge.toml" "$doc/examples/"
 
-  cargo run --quiet --release --locked -p salad-edge --example manual -- "$work/manual"
+  cargo build --quiet --release --locked --workspace --example manual
+  target/release/examples/manual "$work/manual"
   for page in "$work"/manual/man1/*; do packed "$page" "$tree/usr/share/man/man1/${page##*/}.gz"; done
   cp "$work/manual/salad-edge.bash" "$tree/usr/share/bash-completion/completions/salad-edge"
   cp "$work/manual/_salad-edge" "$tree/usr/share/zsh/vendor-completions/"

@@ -55,8 +55,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bundle, pictures = arguments.bundle, arguments.pictures
         if not bundle:
-            draw = ["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--", folder]
+            draw = ["cargo", "build", "--quiet", "--release", "--locked", "--workspace", "--example", "parity"]
             subprocess.run(draw, cwd=ROOT, check=True)
+            subprocess.run([ROOT / "target/release/examples/parity", folder], check=True)
             bundle, pictures = Path(folder) / "drawn.salad", [Path(folder) / "pictures"]
         for form in ("f32", "int8"):
             seconds, megabytes = zip(*(first_score(program, bundle, pictures, form) for _ in range(STARTS)))

@@ -66,7 +66,7 @@ def main():
     wanted = parser.parse_args()
     if unknown := set(wanted.names) - set(DATA):
         parser.error(f"{', '.join(unknown)}: not among {', '.join(DATA)}")
-    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "salad-trainer"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "--locked", "--workspace", "--bin", "salad-trainer"], cwd=ROOT, check=True)
     for name in wanted.names or DATA:
         if not unpack(DATA[name][0]):
             print(f"{name}: skipped, {DATA[name][0]}.tar.gz is not in $SALAD_DATA or ../shared/data")

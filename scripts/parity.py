@@ -57,8 +57,7 @@ def cases(arguments, folder):
     """Bundles, and the pictures for each."""
     if arguments.bundle:
         return [(arguments.bundle, some(arguments.pictures))]
-    draw = ["cargo", "run", "--quiet", "--release", "--locked", "-p", "salad-edge", "--example", "parity", "--", folder]
-    subprocess.run(draw, cwd=ROOT, check=True)
+    subprocess.run([ROOT / "target/release/examples/parity", folder], check=True)
     found = [(folder / "drawn.salad", some([folder / "pictures"]))]
     demo = ROOT / "target/demo"
     found += [(bundle, some([demo / "scene/stream"])) for bundle in sorted(demo.glob("run/*.salad"))]
@@ -92,7 +91,8 @@ def main():
 
     subprocess.run([ROOT / "scripts/setup.sh", "packages", "emulation"], check=True)
     subprocess.run([ROOT / "scripts/edge-cross.sh", arguments.arch], check=True)
-    subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", "-p", "salad-edge"], cwd=ROOT, check=True)
+    cargo = ["cargo", "build", "--quiet", "--release", "--locked", "--workspace"]
+    subprocess.run([*cargo, "--bin", "salad-edge", "--example", "parity"], cwd=ROOT, check=True)
     target, qemu, libraries, machines = MACHINES[arguments.arch]
     native = [ROOT / "target/release/salad-edge"]
     agree = True

@@ -13,7 +13,7 @@ out=target/reference-runs
 trainer=${CARGO_TARGET_DIR:-target}/release/salad-trainer
 python=target/reference/bin/python
 scripts/setup-reference.sh
-cargo build --release --locked -p salad-trainer
+cargo build --release --locked --workspace --bin salad-trainer
 rm -rf $out
 mkdir -p $out
 "$trainer" demo-scene $out/scene --seed 1

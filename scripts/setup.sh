@@ -3,7 +3,11 @@
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
 #   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
+<<<<<<< HEAD
 #   machines what an emulated machine does, streams what serving network cameras here does, brokers an MQTT broker to test with
+=======
+#   counting what counting its instructions does, machines what an emulated machine does, streams what serving network cameras here does
+>>>>>>> benches
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -36,6 +40,11 @@ emulation_packages() {
   command -v mmdebstrap >/dev/null || echo mmdebstrap
   command -v arch-test >/dev/null || echo arch-test
   command -v qemu-aarch64-static >/dev/null || printf '%s\n' qemu-user-static binfmt-support
+}
+
+# The same, for counting instructions: the emulator that loads plugins, which is not the static one.
+counting_packages() {
+  command -v qemu-aarch64 >/dev/null || echo qemu-user
 }
 
 # The same, for emulated machines and the Debian that runs in them.
@@ -124,6 +133,7 @@ for step in "$@"; do
       # The installation registers the emulator; a start of the machine without systemd forgets it.
       [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || { update-binfmts --import && update-binfmts --enable; }
       ;;
+    counting) install_packages counting_packages ;;
     machines) install_packages machine_packages ;;
     streams) install_packages streams_packages ;;
     brokers)

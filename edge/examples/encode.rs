@@ -1,11 +1,14 @@
-//! What `scripts/bench_edge.py` times: an encoder that encodes one picture over and over, and says how long it took.
+//! What `scripts/bench_edge.py` times and `scripts/count_edge.py` counts the instructions of: an encoder that encodes one picture
+//! over and over, and says how long it took.
 //!
 //! `encode ENGINE FILE.onnx SIDE CHANNELS DIM THREADS`: ENGINE is `salad` (the int8 form on our own kernels; `SALAD_KERNEL`
 //! names one) or `tract` (any form). Each line on standard input is a number of runs; the answer is what a frame took in
 //! microseconds: each of them, or, with several threads that encode side by side, their mean. `z` answers with the embedding.
+//!
+//! `encode kernels` prints the names of the kernels that this processor has, the fastest first.
 
 use anyhow::{Context, bail};
-use salad_edge::encoder::{Encoder, EncoderError, EncoderPlan};
+use salad_edge::encoder::{Encoder, EncoderError, EncoderPlan, kernels};
 use salad_shared::manifest::Form;
 use salad_shared::preprocess::InputSpec;
 use std::io::{BufRead, Write, stdin, stdout};
@@ -13,6 +16,10 @@ use std::time::Instant;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["kernels"] {
+        kernels().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
     let [engine, file, side, channels, dim, threads] = arguments.as_slice() else {
         bail!("ENGINE FILE.onnx SIDE CHANNELS DIM THREADS")
     };

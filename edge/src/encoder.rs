@@ -55,6 +55,11 @@ pub enum EncoderError {
     },
 }
 
+/// The kernels for int8 that this processor has, the fastest first; the environment variable `SALAD_KERNEL` takes a name.
+pub fn kernels() -> impl Iterator<Item = &'static str> {
+    Path::ALL.into_iter().filter(|path| path.is_available()).map(Path::name)
+}
+
 /// An encoder that is checked and planned, for any number of threads to take an [`Encoder`] from.
 #[derive(Debug, Clone)]
 pub struct EncoderPlan {

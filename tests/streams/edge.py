@@ -17,8 +17,8 @@ from measure import unpack  # noqa: E402
 
 def build():
     """Builds the program, and a bundle of no use but to have a score."""
-    cargo = ["cargo", "build", "--release", "--locked", "-p", "salad-edge"]
-    subprocess.run([*cargo, "--bins", "--example", "parity"], cwd=ROOT, check=True)
+    cargo = ["cargo", "build", "--release", "--locked", "--workspace"]
+    subprocess.run([*cargo, "--bin", "salad-edge", "--example", "parity"], cwd=ROOT, check=True)
     subprocess.run([ROOT / "target/release/examples/parity", OUT], check=True, stdout=subprocess.DEVNULL)
     return OUT / "drawn.salad"
 

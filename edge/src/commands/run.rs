@@ -1,6 +1,7 @@
 //! `salad-edge run`: the pipeline of a configuration file, until the source ends or the program is told to stop.
 
 use super::Outcome;
+use crate::config::sinks::SinkSpec;
 use crate::config::{Config, ConfigError};
 use crate::controls::Controls;
 use crate::decision::Decision;
@@ -131,7 +132,7 @@ fn open_sinks(
         opened.map_err(failed(&settings.dir, "snapshots.dir"))
     });
     let outbox = store.map(|store| {
-        let build = |spec| Ok((spec.name.clone(), sinks::build(spec, &config.name, Some(controls))?));
+        let build = |spec: &SinkSpec| Ok((spec.name.clone(), sinks::build(spec, &config.name, Some(controls))?));
         let sinks: io::Result<Vec<_>> = config.sinks.iter().map(build).collect();
         sinks.and_then(|sinks| Outbox::start(store, sinks)).map_err(RunError::Threads)
     });

@@ -82,7 +82,7 @@ bench-edge: setup ## times the edge encoder beside onnxruntime and tract, in tur
 	cargo build $(CARGO_FLAGS) -p salad-edge --example encode
 	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
 
-test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
+test-kernels: ## holds the integer kernels of x86-64 and, under emulation, ARM against the plain reference
 	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Holds the integer kernels of other processors against the plain reference, to the bit: on this machine those it has, and
-# the ones for 64-bit ARM under qemu's user-mode emulation, with and without dot products.
+# the ones for ARM under qemu's user-mode emulation: 64 bits with and without dot products, and 32 bits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/edge-targets.sh
 
-edge_target arm64
-scripts/setup.sh packages cross-arm64 emulation
-cross_environment
+scripts/setup.sh packages cross-arm64 cross-armhf emulation
 tests=(-p salad-shared -p salad-edge --lib -- integer dot)
 cargo test --locked --release "${tests[@]}"
-for processor in cortex-a53 cortex-a76; do
+for kind in arm64:aarch64:cortex-a53 arm64:aarch64:cortex-a76 armhf:arm:cortex-a7; do
+  IFS=: read -r arch emulator processor <<<"$kind"
   echo "test-kernels: $processor"
-  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $processor -L /usr/$tools" \
-    cargo test --locked --profile dist --target "$target" "${tests[@]}"
+  edge_target "$arch"
+  cross_environment
+  export "CARGO_TARGET_${upper}_RUNNER=qemu-$emulator-static -cpu $processor -L /usr/$tools"
+  cargo test --locked --profile dist --target "$target" "${tests[@]}"
 done

@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         let groups = usize::try_from(attributes.int("group", 1)).ok()?;
         let depthwise = groups > 1;
         let known = attributes.all("dilations", 1) == Some(1)
-            && (!depthwise || (groups == out && inputs == 1))
+            && (groups == 1 || (groups == out && inputs == 1))
             && attributes.ints("kernel_shape").is_none_or(|k| k == [rows as i64, columns as i64]);
         known.then_some(())?;
         let conv = ConvSpec {

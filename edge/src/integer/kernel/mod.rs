@@ -8,6 +8,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+#[cfg(target_arch = "arm")]
+mod arm32;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -65,7 +67,7 @@ pub enum Path {
     Sse41,
     /// 64-bit ARM with a dot product: Raspberry Pi 5, Jetson Orin.
     Dot,
-    /// 64-bit ARM: Raspberry Pi 3 and 4, Jetson Nano.
+    /// ARM with NEON: Raspberry Pi 2 to 4, Jetson Nano.
     Neon,
     /// Any.
     Portable,
@@ -96,6 +98,8 @@ impl Path {
             Path::Avx512 | Path::AvxVnni | Path::Avx2 | Path::Sse41 => x86::is_available(self),
             #[cfg(target_arch = "aarch64")]
             Path::Dot | Path::Neon => arm::is_available(self),
+            #[cfg(target_arch = "arm")]
+            Path::Neon => arm32::is_available(self),
             Path::Portable => true,
             #[allow(unreachable_patterns, reason = "which paths are left depends on the processor")]
             _ => false,
@@ -124,6 +128,8 @@ impl Path {
             }
             #[cfg(target_arch = "aarch64")]
             Path::Dot | Path::Neon if self.is_available() => arm::run(self, layer, input, output),
+            #[cfg(target_arch = "arm")]
+            Path::Neon if self.is_available() => arm32::run(layer, input, output),
             _ => run_layer::<portable::Portable, 4, 2, 1>(layer, input, output),
         }
     }

@@ -4,13 +4,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams test-home-assistant soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge test-kernels edge-figures flash test-flash
-=======
-.PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
   edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge count-edge test-kernels edge-figures flash test-flash
->>>>>>> benches
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -100,7 +95,7 @@ count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit
 	@scripts/edge-cross.sh arm64 --example encode
 	target/python/bin/python scripts/count_edge.py $(BUNDLES)
 
-test-kernels: ## holds the kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference, and watches their memory
+test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory
 	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>

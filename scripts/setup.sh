@@ -3,11 +3,8 @@
 # target/. What is there already is left alone. Called by the Makefile; safe to run again at any time.
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
 #   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
-<<<<<<< HEAD
-#   machines what an emulated machine does, streams what serving network cameras here does, brokers an MQTT broker to test with
-=======
-#   counting what counting its instructions does, machines what an emulated machine does, streams what serving network cameras here does
->>>>>>> benches
+#   counting what counting its instructions does, machines what an emulated machine does, streams what serving network cameras
+#   here does, brokers an MQTT broker to test with
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail

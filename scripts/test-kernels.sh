@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# Holds the integer kernels against the plain reference, to the bit:
-#
-# - those that this machine has, with AddressSanitizer watching what they read and write. The compiler that is installed has it,
-#   but calls it unstable; tests/kernels has the kernels by themselves, since all that runs has to be built with it;
-# - those for 64-bit ARM, under qemu's user-mode emulation, with and without dot products; there whole networks are held against
-#   tract too, as `make test` does for this machine.
+# Holds the integer kernels against the plain reference, to the bit: those that this machine has, with AddressSanitizer watching
+# what they read and write (the compiler that is installed has it, but calls it unstable), and those for ARM under qemu's
+# user-mode emulation, of 64 bits with and without dot products, and of 32 bits. tests/kernels has the kernels by themselves, so
+# that nothing else is built for all of that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/edge-targets.sh
 
-edge_target arm64
-scripts/setup.sh packages cross-arm64 emulation
+scripts/setup.sh packages cross-arm64 cross-armhf emulation
 host=$(rustc -vV | sed -n 's/^host: //p')
+tests=(cargo test --locked --release --manifest-path tests/kernels/Cargo.toml --target-dir target/kernels --lib)
 echo "test-kernels: $host, with AddressSanitizer"
 # With --target the flags leave build scripts alone.
-RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --release --manifest-path tests/kernels/Cargo.toml \
-  --target-dir target/kernels --target "$host" --lib
-cross_environment
-for processor in cortex-a53 cortex-a76; do
+RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address "${tests[@]}" --target "$host"
+for kind in arm64:aarch64:cortex-a53 arm64:aarch64:cortex-a76 armhf:arm:cortex-a7; do
+  IFS=: read -r arch emulator processor <<<"$kind"
   echo "test-kernels: $processor"
-  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $processor -L /usr/$tools" \
-    cargo test --locked --profile dist --target "$target" -p salad-shared -p salad-edge --lib -- integer dot
+  edge_target "$arch"
+  cross_environment
+  export "CARGO_TARGET_${upper}_RUNNER=qemu-$emulator-static -cpu $processor -L /usr/$tools"
+  "${tests[@]}" --target "$target"
 done

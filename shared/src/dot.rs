@@ -21,6 +21,10 @@ pub fn rows(rows: &[i8], query: &[i16], out: &mut [i32]) {
             // SAFETY: the processor has it, and the lengths were compared.
             return unsafe { x86::avx2(rows, query, out) };
         }
+        if is_x86_feature_detected!("sse4.1") {
+            // SAFETY: the processor has it, and the lengths were compared.
+            return unsafe { x86::sse41(rows, query, out) };
+        }
     }
     portable(rows, query, out);
 }
@@ -95,11 +99,34 @@ mod x86 {
                     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(bytes, q));
                 }
                 let half = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-                let pair = _mm_add_epi32(half, _mm_shuffle_epi32::<0b1110>(half));
-                let one = _mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair));
-                *out = _mm_cvtsi128_si32(one) + product(&row[whole..], &query[whole..]);
+                *out = total(half) + product(&row[whole..], &query[whole..]);
             }
         }
+    }
+
+    /// # Safety
+    /// `rows` has `out.len()` rows of `query.len()`.
+    #[target_feature(enable = "sse4.1")]
+    pub unsafe fn sse41(rows: &[i8], query: &[i16], out: &mut [i32]) {
+        let whole = query.len() / 8 * 8;
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len().max(1))) {
+            // SAFETY: `row` and `query` have `whole` values.
+            unsafe {
+                let mut sums = _mm_setzero_si128();
+                for at in (0..whole).step_by(8) {
+                    let q = _mm_loadu_si128(query.as_ptr().add(at).cast());
+                    let bytes = _mm_cvtepi8_epi16(_mm_loadl_epi64(row.as_ptr().add(at).cast()));
+                    sums = _mm_add_epi32(sums, _mm_madd_epi16(bytes, q));
+                }
+                *out = total(sums) + product(&row[whole..], &query[whole..]);
+            }
+        }
+    }
+
+    #[target_feature(enable = "sse2")]
+    fn total(sums: __m128i) -> i32 {
+        let pair = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b1110>(sums));
+        _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair)))
     }
 }
 
@@ -121,6 +148,13 @@ mod tests {
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has it, and the lengths fit.
                 unsafe { x86::avx2(&rows_of, &query, &mut found) };
+                assert_eq!(found, expected, "{count} x {dim}");
+            }
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("sse4.1") {
+                found.fill(0);
+                // SAFETY: the processor has it, and the lengths fit.
+                unsafe { x86::sse41(&rows_of, &query, &mut found) };
                 assert_eq!(found, expected, "{count} x {dim}");
             }
         }

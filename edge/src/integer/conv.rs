@@ -1,7 +1,7 @@
 //! A convolution in integers with all that follows it: bias, one multiplication, rounding half to even, saturation,
 //! activation. To the bit what ONNX defines for QLinearConv and the nodes after it.
 
-use super::kernel::{Kernel, LANES, Path, Quad, Sums, Window};
+use super::kernel::{Kernel, LANES, Path, Quad, Row, Steps, Sums, Unit, Window};
 use super::tensor::{Map, Range};
 
 /// Adding it to a float below 2^22 in size leaves a whole number in the low bits, rounded half to even.
@@ -14,6 +14,8 @@ pub struct ConvSpec {
     pub weight: Vec<i8>,
     /// The weight's shape.
     pub shape: [usize; 4],
+    /// Whether output channel c reads input channel c alone; `in` is then 1.
+    pub depthwise: bool,
     /// \[out\], in steps of the sums.
     pub bias: Vec<i32>,
     /// \[out\]: steps of the result that one step of a sum is worth.
@@ -53,7 +55,20 @@ impl ConvSpec {
             && self.weight.iter().all(|&w| w != i8::MIN)
             && self.multiplier.iter().all(|m| m.is_finite())
             && self.stride > 0
+            && (channels == 1 || !self.depthwise)
             && (0.0..=1.0).contains(&slope)
+    }
+
+    /// Channels of the map that it reads.
+    pub fn inputs(&self) -> usize {
+        if self.depthwise { self.shape[0] } else { self.shape[1] }
+    }
+
+    /// A weight; 0 for one that is not there.
+    fn weight(&self, [o, channel, row, column]: [usize; 4]) -> i8 {
+        let [out, channels, rows, columns] = self.shape;
+        let known = o < out && channel < channels && row < rows && column < columns;
+        if known { self.weight[((o * channels + channel) * rows + row) * columns + column] } else { 0 }
     }
 }
 
@@ -62,19 +77,27 @@ impl ConvSpec {
 pub struct Layer {
     input: Map,
     output: Map,
-    /// Rows of the window, and how many times four bytes each has.
-    rows: usize,
-    quads: usize,
+    /// Within a window.
+    steps: Steps,
+    /// From one window to the next.
     stride: usize,
     /// From the input map's corner to that of the first window.
     origin: usize,
-    /// For each sixteen output channels rows x quads, and what becomes of their sums.
-    weights: Vec<Quad>,
+    /// For each sixteen output channels rows x units, and what becomes of their sums.
+    weights: Weights,
     scaling: Vec<Scaling>,
     range: [f32; 2],
     slope: Option<f32>,
     /// Of the result.
     flip: u8,
+}
+
+#[derive(Debug, Clone)]
+enum Weights {
+    /// Of a convolution whose outputs read all channels: a row of the window is one run of bytes, taken four at a time.
+    Dense(Vec<Quad>),
+    /// Of a depthwise one: a row of the window is taken pixel by pixel.
+    Depthwise(Vec<Row>),
 }
 
 /// What becomes of the sums of sixteen channels.
@@ -101,20 +124,26 @@ impl Layer {
     /// Packs a convolution. `input` has a border of at least the padding; the model's reader has checked all numbers.
     pub fn new(spec: &ConvSpec, input: Map, output: Map, path: Path) -> Layer {
         let [out, channels, rows, columns] = spec.shape;
-        let run = columns * channels;
-        let quads = run.div_ceil(4);
-        let weight = |o: usize, row: usize, byte: usize| {
-            let (column, channel) = (byte / channels, byte % channels);
-            let known = o < out && byte < run;
-            if known { spec.weight[((o * channels + channel) * rows + row) * columns + column] } else { 0 }
-        };
         let blocks = 0..out.div_ceil(LANES);
-        let mut weights = Vec::with_capacity(blocks.len() * rows * quads);
-        for first in blocks.clone().map(|block| block * LANES) {
-            for (row, quad) in (0..rows).flat_map(|row| (0..quads).map(move |quad| (row, quad))) {
-                weights.push(Quad(std::array::from_fn(|i| weight(first + i / 4, row, 4 * quad + i % 4))));
-            }
-        }
+        let units = if spec.depthwise { columns } else { (columns * channels).div_ceil(4) };
+        let all = blocks.clone().flat_map(|block| (0..rows).map(move |row| (block * LANES, row)));
+        let all = all.flat_map(|(first, row)| (0..units).map(move |unit| (first, row, unit)));
+        let weights = if spec.depthwise {
+            let unit = |(first, row, column)| {
+                Row(std::array::from_fn(|o| i16::from(spec.weight([first + o, 0, row, column]))))
+            };
+            Weights::Depthwise(all.map(unit).collect())
+        } else {
+            let unit = |(first, row, quad)| {
+                Quad(std::array::from_fn(|i| {
+                    let byte = 4 * quad + i % 4;
+                    spec.weight([first + i / 4, byte % channels, row, byte / channels])
+                }))
+            };
+            Weights::Dense(all.map(unit).collect())
+        };
+        let stride = if spec.depthwise { input.channels } else { Quad::BYTES };
+        let steps = Steps { rows, row_stride: input.row_stride(), units, stride };
         // What a flipped bit adds to each byte, the bias takes away again.
         let added = input.range.added(path);
         let bias = |o: usize| {
@@ -143,8 +172,7 @@ impl Layer {
         Layer {
             input,
             output,
-            rows,
-            quads,
+            steps,
             stride: spec.stride,
             origin,
             weights,
@@ -195,7 +223,7 @@ fn clamp(value: f32, [least, largest]: [f32; 2]) -> f32 {
 /// Runs a layer with one kernel; in a function for which the kernel's instructions are enabled, all of it uses them. `P1`,
 /// `P2` and `P4` are the pixels of a block of one, two and four times sixteen channels.
 #[inline(always)]
-pub fn run_layer<K: Kernel, const P1: usize, const P2: usize, const P4: usize>(
+pub fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize, const P4: usize>(
     layer: &Layer,
     input: &[u8],
     output: &mut [u8],
@@ -204,27 +232,30 @@ pub fn run_layer<K: Kernel, const P1: usize, const P2: usize, const P4: usize>(
     let mut block = 0;
     let single = layer.output.pixels() == 1;
     while block < blocks {
-        block += match (blocks - block, single) {
-            (4.., false) => columns::<K, P4, 4>(layer, block, input, output),
-            (4.., true) => columns::<K, 1, 4>(layer, block, input, output),
-            (2..=3, false) => columns::<K, P2, 2>(layer, block, input, output),
-            (2..=3, true) => columns::<K, 1, 2>(layer, block, input, output),
-            (_, false) => columns::<K, P1, 1>(layer, block, input, output),
-            (_, true) => columns::<K, 1, 1>(layer, block, input, output),
+        block += match (&layer.weights, blocks - block, single) {
+            (Weights::Depthwise(rows), _, false) => columns::<K, _, P1, 1>(layer, rows, block, input, output),
+            (Weights::Depthwise(rows), _, true) => columns::<K, _, 1, 1>(layer, rows, block, input, output),
+            (Weights::Dense(quads), 4.., false) => columns::<K, _, P4, 4>(layer, quads, block, input, output),
+            (Weights::Dense(quads), 4.., true) => columns::<K, _, 1, 4>(layer, quads, block, input, output),
+            (Weights::Dense(quads), 2..=3, false) => columns::<K, _, P2, 2>(layer, quads, block, input, output),
+            (Weights::Dense(quads), 2..=3, true) => columns::<K, _, 1, 2>(layer, quads, block, input, output),
+            (Weights::Dense(quads), _, false) => columns::<K, _, P1, 1>(layer, quads, block, input, output),
+            (Weights::Dense(quads), _, true) => columns::<K, _, 1, 1>(layer, quads, block, input, output),
         };
     }
 }
 
 /// All pixels of `VECTORS` blocks of channels; gives how many that was.
 #[inline(always)]
-fn columns<K: Kernel, const PIXELS: usize, const VECTORS: usize>(
+fn columns<K: Kernel<U>, U: Unit, const PIXELS: usize, const VECTORS: usize>(
     layer: &Layer,
+    weights: &[U],
     block: usize,
     input: &[u8],
     output: &mut [u8],
 ) -> usize {
-    let per_block = layer.rows * layer.quads;
-    let weights = &layer.weights[block * per_block..(block + VECTORS) * per_block];
+    let per_block = layer.steps.rows * layer.steps.units;
+    let weights = &weights[block * per_block..(block + VECTORS) * per_block];
     let pixels = layer.output.pixels();
     let mut first = 0;
     while first < pixels {
@@ -233,7 +264,7 @@ fn columns<K: Kernel, const PIXELS: usize, const VECTORS: usize>(
         let (mut row, mut column) = (start / layer.output.width, start % layer.output.width);
         let (mut at, mut places) = ([0; PIXELS], [0; PIXELS]);
         for i in 0..PIXELS {
-            at[i] = layer.window(row, column);
+            at[i] = layer.window(row, column) + block * U::APART;
             places[i] = layer.output.at(row, column);
             // Where there are fewer pixels, the last is done several times.
             if start + i + 1 < pixels {
@@ -243,7 +274,7 @@ fn columns<K: Kernel, const PIXELS: usize, const VECTORS: usize>(
                 }
             }
         }
-        let window = Window::new(input, at, [layer.rows, layer.input.row_stride(), layer.quads], weights);
+        let window = Window::new(input, at, layer.steps, weights);
         // SAFETY: whoever runs a layer has asked for the kernel's instructions (Path::is_available).
         #[allow(unsafe_code, reason = "the kernels' contract")]
         let sums = unsafe { K::sums::<PIXELS, VECTORS>(&window) };
@@ -267,6 +298,7 @@ mod tests {
     /// One output value as ONNX defines it: sum, product in f32, rounding half to even, saturation, and then the activation.
     fn reference(spec: &ConvSpec, q: &[i32], input: &Map, [o, row, column]: [usize; 3]) -> i32 {
         let [_, channels, rows, columns] = spec.shape;
+        let first = if spec.depthwise { o } else { 0 };
         let mut sum = i64::from(spec.bias[o]);
         for (c, r, k) in (0..channels).flat_map(|c| (0..rows).flat_map(move |r| (0..columns).map(move |k| (c, r, k)))) {
             let (y, x) = (row * spec.stride + r, column * spec.stride + k);
@@ -274,7 +306,7 @@ mod tests {
             let (y, x) = (y.wrapping_sub(spec.padding), x.wrapping_sub(spec.padding));
             if inside && y < input.height && x < input.width {
                 let weight = spec.weight[((o * channels + c) * rows + r) * columns + k];
-                sum += i64::from(weight) * i64::from(q[(y * input.width + x) * channels + c]);
+                sum += i64::from(weight) * i64::from(q[(y * input.width + x) * input.channels + first + c]);
             }
         }
         let q = (sum as f32 * spec.multiplier[o]).round_ties_even();
@@ -289,8 +321,9 @@ mod tests {
     }
 
     fn draw(rng: &mut Rng) -> (ConvSpec, Map, Vec<i32>) {
-        let channels = rng.choice([1, 3, 4, 5, 16, 31, 64]).unwrap();
+        let depthwise = rng.u8(0..3) == 0;
         let out = rng.choice([1, 7, 16, 20, 48, 64, 100]).unwrap();
+        let channels = if depthwise { 1 } else { rng.choice([1, 3, 4, 5, 16, 31, 64]).unwrap() };
         let side = rng.choice([1, 2, 3, 3, 3, 5]).unwrap();
         let padding = rng.usize(0..=side / 2);
         let (height, width) = (rng.usize(side..14), rng.usize(side..14));
@@ -299,6 +332,7 @@ mod tests {
         let spec = ConvSpec {
             weight: (0..out * terms).map(|_| rng.i8(-127..=127)).collect(),
             shape: [out, channels, side, side],
+            depthwise,
             bias: (0..out).map(|_| rng.i32(-90_000..90_000)).collect(),
             multiplier: (0..out).map(|_| rng.f32() * 0.02 / (terms as f32).sqrt()).collect(),
             stride: rng.usize(1..3),
@@ -309,6 +343,7 @@ mod tests {
         let (range, [least, largest]) =
             rng.choice([(Range::Signed, [-128, 127]), (Range::Unsigned, [0, 255])]).unwrap_or((Range::Signed, [0, 0]));
         let mut value = || if rng.bool() { rng.i32(least..=largest) } else { [least, largest][rng.usize(0..2)] };
+        let channels = spec.inputs();
         let q = (0..height * width * channels).map(|_| value()).collect();
         (spec, Map { height, width, channels, border: padding + rng.usize(0..2), range }, q)
     }

@@ -65,7 +65,19 @@ mod tests {
         nodes.retain(|n| n.op_type != "Abs");
         assert!(read(&proto, &INPUT).is_some());
         let second = node("MaxPool", &["leaky"], "second", vec![ints("kernel_shape", &[1, 1])]);
-        proto.graph.as_mut().unwrap().node.insert(4, second);
+        proto.graph.as_mut().unwrap().node.insert(5, second);
         assert!(read(&proto, &INPUT).is_none());
+    }
+
+    #[test]
+    fn groups_of_several_channels_are_left_to_tract() {
+        let onnx = with_every_node(1, 3).finish(false, [1, 288], 3);
+        let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();
+        for (output, groups) in [("each", 6), ("each", 0), ("each", -1), ("body", 20), ("body", 2)] {
+            let mut proto = whole.clone();
+            let node = proto.graph.as_mut().unwrap().node.iter_mut().find(|n| n.output == [output]).unwrap();
+            node.attribute.iter_mut().find(|a| a.name == "group").unwrap().i = groups;
+            assert!(read(&proto, &INPUT).is_none(), "{output}: {groups}");
+        }
     }
 }

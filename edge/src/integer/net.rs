@@ -127,7 +127,7 @@ impl Net {
         for step in &spec.steps {
             if let StepSpec::Conv(input, conv) = step {
                 let map = maps.get_mut(*input)?;
-                (map.channels == conv.shape[1]).then_some(())?;
+                (map.channels == conv.inputs()).then_some(())?;
                 map.border = map.border.max(conv.padding);
             }
         }

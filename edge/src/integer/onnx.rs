@@ -1,7 +1,7 @@
 //! Reads a quantized encoder from its ONNX graph.
 //!
 //! What is known: uint8 with a zero point of 128, or of 0 after a ReLU; QuantizeLinear of the picture; QLinearConv with int8
-//! weights; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
+//! weights, dense or depthwise; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
 //! QuantizeLinear.
 //! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
 //! Div to unit length. A graph with anything else in it is left to tract.
@@ -163,17 +163,20 @@ impl<'a> Reader<'a> {
         let (weight, result) = (self.constant(node, 3)?, self.quantization(node, 6)?);
         let shape: [usize; 4] = dims(weight)?.try_into().ok()?;
         let weight_scales = floats(self.constant(node, 4)?)?;
-        let [out, _, rows, columns] = shape;
+        let [out, inputs, rows, columns] = shape;
         let scales = |o: usize| if weight_scales.len() == 1 { weight_scales.first() } else { weight_scales.get(o) };
         let multiplier = |o: usize| Some(entering.scale * scales(o)? / result.scale);
         let attributes = Attributes(node);
+        let groups = usize::try_from(attributes.int("group", 1)).ok()?;
+        let depthwise = groups > 1;
         let known = attributes.all("dilations", 1) == Some(1)
-            && attributes.int("group", 1) == 1
+            && (groups == 1 || (groups == out && inputs == 1))
             && attributes.ints("kernel_shape").is_none_or(|k| k == [rows as i64, columns as i64]);
         known.then_some(())?;
         let conv = ConvSpec {
             weight: int8s(weight)?,
             shape,
+            depthwise,
             bias: if node.input.len() > 8 { int32s(self.constant(node, 8)?)? } else { vec![0; out] },
             multiplier: (0..out).map(multiplier).collect::<Option<_>>()?,
             stride: attributes.all("strides", 1)?,

@@ -1,9 +1,9 @@
 //! Maps of 8-bit integers, channels last, with a border that convolutions read as padding.
 
-use super::kernel::Path;
+use super::kernel::{LANES, Path};
 
 /// Bytes past the end that a kernel may read together with the last ones.
-const SLACK: usize = 4;
+const SLACK: usize = LANES;
 
 /// Shape and layout of a map in its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,12 +4,14 @@ use super::{byte, floats, int, ints, model, node, signed, unit_length};
 use fastrand::Rng;
 use tract_onnx::pb;
 
-/// Both sides of the picture, pixels.
+/// Both sides of the picture, pixels, unless said otherwise.
 pub const SIDE: i64 = 24;
 
 /// A quantized graph with each kind of node, under construction.
 pub struct Graph {
     rng: Rng,
+    /// Both sides of the picture, pixels.
+    pub side: i64,
     /// So far.
     pub nodes: Vec<pb::NodeProto>,
     constants: Vec<pb::TensorProto>,
@@ -28,7 +30,7 @@ impl Graph {
             floats("eps", &[], &[1e-12]),
         ];
         let quantize = node("QuantizeLinear", &["image", "image_step", "middle"], "q", vec![]);
-        Graph { rng: Rng::with_seed(seed), nodes: vec![quantize], constants }
+        Graph { rng: Rng::with_seed(seed), side: SIDE, nodes: vec![quantize], constants }
     }
 
     /// Adds a node.
@@ -38,7 +40,22 @@ impl Graph {
 
     /// Adds a quantized convolution with padding of half its side, of `input`: a value, and the names of its step and its zero
     /// point; the result has the step `step` and the zero point `zero`.
-    pub fn conv(&mut self, input: [&str; 3], (output, zero): (&str, &str), [out, channels, side, stride]: [i64; 4]) {
+    pub fn conv(&mut self, input: [&str; 3], output: (&str, &str), shape: [i64; 4]) {
+        self.weighted(input, output, shape, 1);
+    }
+
+    /// The same, depthwise: each channel by itself.
+    pub fn depthwise(&mut self, input: [&str; 3], output: (&str, &str), [channels, side, stride]: [i64; 3]) {
+        self.weighted(input, output, [channels, 1, side, stride], channels);
+    }
+
+    fn weighted(
+        &mut self,
+        input: [&str; 3],
+        (output, zero): (&str, &str),
+        [out, channels, side, stride]: [i64; 4],
+        groups: i64,
+    ) {
         let names = ["w", "s", "b"].map(|part| format!("{output}.{part}"));
         let terms = channels * side * side;
         let weights: Vec<i8> = (0..out * terms).map(|_| self.rng.i8(-127..=127)).collect();
@@ -62,7 +79,7 @@ impl Graph {
             "QLinearConv",
             &inputs,
             output,
-            vec![ints("kernel_shape", &[side; 2]), ints("strides", &[stride; 2]), pads],
+            vec![ints("kernel_shape", &[side; 2]), ints("strides", &[stride; 2]), pads, int("group", groups)],
         );
     }
 
@@ -78,7 +95,7 @@ impl Graph {
             vec![int("axis", if places { 3 } else { 1 })],
         );
         self.nodes.extend(unit_length());
-        model(self.nodes, self.constants, [1, channels, SIDE, SIDE], shape)
+        model(self.nodes, self.constants, [1, channels, self.side, self.side], shape)
     }
 }
 
@@ -88,14 +105,16 @@ pub fn with_every_node(seed: u64, channels: i64) -> Graph {
     graph.conv(["q", "image_step", "middle"], ("stem", "zero"), [12, channels, 3, 1]);
     let pool = vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])];
     graph.node("MaxPool", &["stem"], "pool", pool);
-    graph.conv(["pool", "step", "zero"], ("leaky", "middle"), [20, 12, 3, 2]);
+    graph.depthwise(["pool", "step", "zero"], ("each", "zero"), [12, 5, 1]);
+    graph.conv(["each", "step", "zero"], ("leaky", "middle"), [20, 12, 3, 2]);
     graph.node("DequantizeLinear", &["leaky", "step", "middle"], "leaky_float", vec![]);
     let mut slope = node("LeakyRelu", &["leaky_float"], "leaked", vec![int("alpha", 0)]);
     slope.attribute[0].f = 0.1001;
     slope.attribute[0].r#type = pb::attribute_proto::AttributeType::Float as i32;
     graph.nodes.push(slope);
     graph.node("QuantizeLinear", &["leaked", "step", "middle"], "entering", vec![]);
-    graph.conv(["entering", "step", "middle"], ("body", "middle"), [20, 20, 3, 1]);
+    graph.depthwise(["entering", "step", "middle"], ("branch", "middle"), [20, 3, 1]);
+    graph.conv(["branch", "step", "middle"], ("body", "middle"), [20, 20, 3, 1]);
     graph.node("DequantizeLinear", &["body", "step", "middle"], "body_float", vec![]);
     graph.node("DequantizeLinear", &["entering", "step", "middle"], "shortcut", vec![]);
     graph.node("Add", &["shortcut", "body_float"], "sum", vec![]);

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "processor instructions; Window::new has checked what is read")]
 #![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
-use super::{Kernel, LANES, Path, Quad, Registers, Sums, Window};
+use super::{Kernel, LANES, Multiply, Path, Quad, Registers, Row, Steps, Sums, Window};
 use crate::integer::conv::{Layer, run_layer};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -35,14 +35,26 @@ struct Dot;
 
 impl Registers for Dot {
     type Sums = [int32x4_t; 4];
-    type Weights = [int8x16_t; 4];
-    type Bytes = int8x16_t;
 
     #[inline(always)]
     unsafe fn zero() -> [int32x4_t; 4] {
         // SAFETY: the caller's, here and below.
         unsafe { [vdupq_n_s32(0); 4] }
     }
+
+    #[inline(always)]
+    unsafe fn store(sums: [int32x4_t; 4]) -> Sums {
+        let mut out = Sums([0; LANES]);
+        for q in 0..4 {
+            unsafe { vst1q_s32(out.0.as_mut_ptr().add(4 * q), sums[q]) };
+        }
+        out
+    }
+}
+
+impl Multiply<Quad> for Dot {
+    type Weights = [int8x16_t; 4];
+    type Bytes = int8x16_t;
 
     #[inline(always)]
     unsafe fn weights(quad: *const Quad) -> [int8x16_t; 4] {
@@ -71,14 +83,34 @@ impl Registers for Dot {
         }
         sums
     }
+}
+
+impl Multiply<Row> for Dot {
+    type Weights = int16x8x2_t;
+    type Bytes = int8x16_t;
 
     #[inline(always)]
-    unsafe fn store(sums: [int32x4_t; 4]) -> Sums {
-        let mut out = Sums([0; LANES]);
-        for q in 0..4 {
-            unsafe { vst1q_s32(out.0.as_mut_ptr().add(4 * q), sums[q]) };
+    unsafe fn weights(row: *const Row) -> int16x8x2_t {
+        // SAFETY: the caller's, here and below.
+        unsafe { vld1q_s16_x2(row.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(at: *const u8) -> int8x16_t {
+        unsafe { vld1q_s8(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add([a, b, c, d]: [int32x4_t; 4], bytes: int8x16_t, weights: int16x8x2_t) -> [int32x4_t; 4] {
+        unsafe {
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+            [
+                vmlal_s16(a, vget_low_s16(low), vget_low_s16(weights.0)),
+                vmlal_high_s16(b, low, weights.0),
+                vmlal_s16(c, vget_low_s16(high), vget_low_s16(weights.1)),
+                vmlal_high_s16(d, high, weights.1),
+            ]
         }
-        out
     }
 }
 
@@ -86,25 +118,26 @@ impl Registers for Dot {
 /// before it is widened.
 struct Neon;
 
-impl Kernel for Neon {
+impl Kernel<Quad> for Neon {
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
+        window: &Window<'_, Quad, PIXELS, VECTORS>,
     ) -> [[Sums; VECTORS]; PIXELS] {
-        let per_vector = window.rows * window.quads;
+        let Steps { rows, row_stride, units, stride } = window.steps;
+        let per_vector = rows * units;
         let mut next = window.weights.as_ptr();
         // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
         unsafe {
             // For each four channels two registers, whose neighbouring sums belong together.
             let mut sums = [[[[vdupq_n_s32(0); 2]; 4]; VECTORS]; PIXELS];
-            for row in 0..window.rows {
+            for row in 0..rows {
                 let mut quad = 0;
-                while quad < window.quads {
-                    let pair = quad + 1 < window.quads;
+                while quad < units {
+                    let pair = quad + 1 < units;
                     for i in 0..PIXELS {
-                        let at = window.input.as_ptr().add(window.at[i] + row * window.row_stride + 4 * quad);
+                        let at = window.input.as_ptr().add(window.at[i] + row * row_stride + stride * quad);
                         let bytes = four(at);
-                        let more = if pair { four(at.add(4)) } else { vdupq_n_s8(0) };
+                        let more = if pair { four(at.add(stride)) } else { vdupq_n_s8(0) };
                         for v in 0..VECTORS {
                             let first: *const i8 = next.add(v * per_vector).cast();
                             for q in 0..4 {
@@ -135,6 +168,17 @@ impl Kernel for Neon {
             }
             out
         }
+    }
+}
+
+/// Nothing of SDOT's is needed where each channel reads its own input.
+impl Kernel<Row> for Neon {
+    #[inline(always)]
+    unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
+        window: &Window<'_, Row, PIXELS, VECTORS>,
+    ) -> [[Sums; VECTORS]; PIXELS] {
+        // SAFETY: the caller's.
+        unsafe { <Dot as Kernel<Row>>::sums(window) }
     }
 }
 

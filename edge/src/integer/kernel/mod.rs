@@ -8,6 +8,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+#[cfg(target_arch = "arm")]
+mod arm32;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -17,10 +19,35 @@ use super::conv::{Layer, run_layer};
 /// Output channels that are worked on side by side.
 pub const LANES: usize = 16;
 
-/// Weights of [`LANES`] output channels for four neighbouring inputs: byte 4 o + i is output channel o, input i.
+/// Weights of [`LANES`] output channels for four neighbouring inputs, which all of them read: byte 4 o + i is output channel
+/// o, input i.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Quad(pub [i8; 4 * LANES]);
+
+/// Weights of [`LANES`] output channels of a depthwise convolution for one place of the window, where each reads its own
+/// input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(32))]
+pub struct Row(pub [i16; LANES]);
+
+/// The weights that a kernel takes at once.
+pub trait Unit {
+    /// Bytes of input that one is for.
+    const BYTES: usize;
+    /// How much further on the next [`LANES`] output channels read.
+    const APART: usize;
+}
+
+impl Unit for Quad {
+    const BYTES: usize = 4;
+    const APART: usize = 0;
+}
+
+impl Unit for Row {
+    const BYTES: usize = LANES;
+    const APART: usize = LANES;
+}
 
 /// Sums of [`LANES`] output channels.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +63,11 @@ pub enum Path {
     AvxVnni,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with SSE4.1: Atoms, Celerons, and what is older than AVX2.
+    Sse41,
     /// 64-bit ARM with a dot product: Raspberry Pi 5, Jetson Orin.
     Dot,
-    /// 64-bit ARM: Raspberry Pi 3 and 4, Jetson Nano.
+    /// ARM with NEON: Raspberry Pi 2 to 4, Jetson Nano.
     Neon,
     /// Any.
     Portable,
@@ -46,7 +75,8 @@ pub enum Path {
 
 impl Path {
     /// All paths, the fastest first.
-    pub const ALL: [Path; 6] = [Path::Avx512, Path::AvxVnni, Path::Avx2, Path::Dot, Path::Neon, Path::Portable];
+    pub const ALL: [Path; 7] =
+        [Path::Avx512, Path::AvxVnni, Path::Avx2, Path::Sse41, Path::Dot, Path::Neon, Path::Portable];
 
     /// The name in `SALAD_KERNEL` and in what is printed.
     pub fn name(self) -> &'static str {
@@ -54,6 +84,7 @@ impl Path {
             Path::Avx512 => "avx512-vnni",
             Path::AvxVnni => "avx-vnni",
             Path::Avx2 => "avx2",
+            Path::Sse41 => "sse4.1",
             Path::Dot => "neon-dot",
             Path::Neon => "neon",
             Path::Portable => "portable",
@@ -64,9 +95,11 @@ impl Path {
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 | Path::AvxVnni | Path::Avx2 => x86::is_available(self),
+            Path::Avx512 | Path::AvxVnni | Path::Avx2 | Path::Sse41 => x86::is_available(self),
             #[cfg(target_arch = "aarch64")]
             Path::Dot | Path::Neon => arm::is_available(self),
+            #[cfg(target_arch = "arm")]
+            Path::Neon => arm32::is_available(self),
             Path::Portable => true,
             #[allow(unreachable_patterns, reason = "which paths are left depends on the processor")]
             _ => false,
@@ -90,9 +123,13 @@ impl Path {
     pub fn run(self, layer: &Layer, input: &[u8], output: &mut [u8]) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 | Path::AvxVnni | Path::Avx2 if self.is_available() => x86::run(self, layer, input, output),
+            Path::Avx512 | Path::AvxVnni | Path::Avx2 | Path::Sse41 if self.is_available() => {
+                x86::run(self, layer, input, output);
+            }
             #[cfg(target_arch = "aarch64")]
             Path::Dot | Path::Neon if self.is_available() => arm::run(self, layer, input, output),
+            #[cfg(target_arch = "arm")]
+            Path::Neon if self.is_available() => arm32::run(layer, input, output),
             _ => run_layer::<portable::Portable, 4, 2, 1>(layer, input, output),
         }
     }
@@ -100,103 +137,118 @@ impl Path {
 
 /// What one block reads: `PIXELS` output pixels and `VECTORS` times [`LANES`] output channels.
 #[derive(Debug)]
-pub struct Window<'a, const PIXELS: usize, const VECTORS: usize> {
+pub struct Window<'a, U, const PIXELS: usize, const VECTORS: usize> {
     input: &'a [u8],
     at: [usize; PIXELS],
-    rows: usize,
-    row_stride: usize,
-    quads: usize,
-    weights: &'a [Quad],
+    steps: Steps,
+    weights: &'a [U],
 }
 
-impl<'a, const PIXELS: usize, const VECTORS: usize> Window<'a, PIXELS, VECTORS> {
-    /// From pixel i's first byte `at[i]` on, `rows` rows of `quads` times four bytes, `row_stride` bytes apart. `weights` has
-    /// rows x quads for each vector, one vector after the other.
+/// How a window walks over its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes from one row to the next.
+    pub row_stride: usize,
+    /// Units of weights in each row.
+    pub units: usize,
+    /// Bytes from one unit's input to the next.
+    pub stride: usize,
+}
+
+impl<'a, U: Unit, const PIXELS: usize, const VECTORS: usize> Window<'a, U, PIXELS, VECTORS> {
+    /// Pixel i reads from its first byte `at[i]` on. `weights` has rows x units for each vector, one vector after the other.
     ///
     /// # Panics
     /// When input or weights are shorter than that.
     #[inline(always)]
-    pub fn new(
-        input: &'a [u8],
-        at: [usize; PIXELS],
-        [rows, row_stride, quads]: [usize; 3],
-        weights: &'a [Quad],
-    ) -> Window<'a, PIXELS, VECTORS> {
+    pub fn new(input: &'a [u8], at: [usize; PIXELS], steps: Steps, weights: &'a [U]) -> Window<'a, U, PIXELS, VECTORS> {
+        let Steps { rows, row_stride, units, stride } = steps;
         let mut furthest = 0;
         for first in at {
             furthest = furthest.max(first);
         }
-        let end = furthest + rows.saturating_sub(1) * row_stride + 4 * quads;
-        assert!(end <= input.len() && weights.len() == rows * quads * VECTORS, "a block lies outside its tensor");
-        Window { input, at, rows, row_stride, quads, weights }
+        let end = furthest
+            + rows.saturating_sub(1) * row_stride
+            + units.saturating_sub(1) * stride
+            + (VECTORS - 1) * U::APART
+            + U::BYTES;
+        assert!(end <= input.len() && weights.len() == rows * units * VECTORS, "a block lies outside its tensor");
+        Window { input, at, steps, weights }
     }
 }
 
 /// One processor's way to add up products.
-pub trait Kernel {
+pub trait Kernel<U> {
     /// For each pixel and vector the sums of weight times byte over the window, bytes as [`Path::is_unsigned`] says.
     ///
     /// # Safety
     /// The processor has the kernel's instructions.
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
+        window: &Window<'_, U, PIXELS, VECTORS>,
     ) -> [[Sums; VECTORS]; PIXELS];
 }
 
-/// Sixteen sums in a processor's registers, to which products of four bytes each are added at once.
+/// Sixteen sums in a processor's registers, to which products are added.
 trait Registers {
     /// Sixteen sums.
     type Sums: Copy;
-    /// A [`Quad`].
-    type Weights: Copy;
-    /// Four bytes, once for each output channel.
-    type Bytes: Copy;
 
     /// # Safety
     /// The processor has the instructions; so for all of these.
     unsafe fn zero() -> Self::Sums;
 
     /// # Safety
-    /// There is a quad to read.
-    unsafe fn weights(quad: *const Quad) -> Self::Weights;
-
-    /// # Safety
-    /// There are four bytes to read.
-    unsafe fn bytes(at: *const u8) -> Self::Bytes;
-
-    /// # Safety
-    /// As above.
-    unsafe fn add(sums: Self::Sums, bytes: Self::Bytes, weights: Self::Weights) -> Self::Sums;
-
-    /// # Safety
     /// As above.
     unsafe fn store(sums: Self::Sums) -> Sums;
 }
 
-impl<R: Registers> Kernel for R {
+/// How the products of one unit are added.
+trait Multiply<U>: Registers {
+    /// The unit.
+    type Weights: Copy;
+    /// A pixel's bytes for it.
+    type Bytes: Copy;
+
+    /// # Safety
+    /// There is a unit to read.
+    unsafe fn weights(unit: *const U) -> Self::Weights;
+
+    /// # Safety
+    /// There are the unit's bytes to read.
+    unsafe fn bytes(at: *const u8) -> Self::Bytes;
+
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(sums: Self::Sums, bytes: Self::Bytes, weights: Self::Weights) -> Self::Sums;
+}
+
+impl<U: Unit, R: Multiply<U>> Kernel<U> for R {
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
-        window: &Window<'_, PIXELS, VECTORS>,
+        window: &Window<'_, U, PIXELS, VECTORS>,
     ) -> [[Sums; VECTORS]; PIXELS] {
-        let per_vector = window.rows * window.quads;
+        let Steps { rows, row_stride, units, stride } = window.steps;
+        let per_vector = rows * units;
         let mut next = window.weights.as_ptr();
-        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
+        // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many units there are.
         unsafe {
             let mut sums = [[R::zero(); VECTORS]; PIXELS];
-            for row in 0..window.rows {
+            for row in 0..rows {
                 let mut at = [std::ptr::null::<u8>(); PIXELS];
                 for i in 0..PIXELS {
-                    at[i] = window.input.as_ptr().add(window.at[i] + row * window.row_stride);
+                    at[i] = window.input.as_ptr().add(window.at[i] + row * row_stride);
                 }
-                for quad in 0..window.quads {
+                for unit in 0..units {
                     let mut weights = [R::weights(next); VECTORS];
                     for v in 1..VECTORS {
                         weights[v] = R::weights(next.add(v * per_vector));
                     }
                     next = next.add(1);
                     for i in 0..PIXELS {
-                        let bytes = R::bytes(at[i].add(4 * quad));
                         for v in 0..VECTORS {
+                            let bytes = R::bytes(at[i].add(unit * stride + v * U::APART));
                             sums[i][v] = R::add(sums[i][v], bytes, weights[v]);
                         }
                     }

@@ -158,7 +158,8 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 
     /// One frame: gates, score, decision, event, sinks. Only the frame lines can fail.
     fn take(&mut self, captured: Captured) -> io::Result<()> {
-        let Captured { mut frame, name, at } = captured;
+        let Captured { picture, name, at } = captured;
+        let (mut frame, file) = picture.into_parts();
         // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;
@@ -187,7 +188,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
             let (nearest, heat) = (nearest(&scored.neighbours), scored.heat.clone());
-            self.peak = Some(Peak { frame, name, at, score, nearest, heat, snapshot: None });
+            self.peak = Some(Peak { frame, file, name, at, score, nearest, heat, snapshot: None });
         }
         match step.change {
             Some(Change::Open) => {
@@ -207,8 +208,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let (Some(open), Some(peak)) = (&self.open, &mut self.peak) else { return };
         if peak.snapshot.is_none() {
             peak.snapshot = {
+                // People get all pixels, of which the score took fewer.
+                let whole = peak.file.as_deref().and_then(|file| Frame::decode(file).ok());
+                let whole = match &mut self.gates.regions {
+                    Some(regions) => whole.map(|frame| regions.apply(frame)),
+                    None => whole,
+                };
                 let shown = Shown {
-                    frame: &peak.frame,
+                    frame: whole.as_ref().unwrap_or(&peak.frame),
                     heat: peak.heat.as_ref().zip(self.heat_scale),
                     prototype: peak.nearest.first().map(|n| n.index),
                 };
@@ -309,6 +316,8 @@ struct OpenTrouble {
 /// The frame with the highest score of an event, or of what may become one.
 struct Peak {
     frame: Frame,
+    /// Of a picture that has more pixels than `frame`.
+    file: Option<Vec<u8>>,
     name: String,
     at: Moment,
     score: f32,
@@ -337,8 +346,10 @@ mod tests {
     use crate::scorer::tests::broken_scorer;
     use crate::sinks::snapshot::Snapshots;
     use crate::source::replay::{Replay, ReplaySpec};
+    use crate::source::Picture;
     use crate::store::EventLog;
     use crate::support::{bundle, write_frames};
+    use salad_shared::decoder::Decoder;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -367,7 +378,7 @@ mod tests {
         let model = Model::load(&bundle(), FormChoice::F32).unwrap();
         let clock = Arc::new(SimulatedClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
         let spec = ReplaySpec { path: dir.join("frames"), fps: 1.0, repeat: false };
-        let mut source = Replay::open(spec, clock).unwrap();
+        let mut source = Replay::open(spec, clock, Decoder::covering(16, 16)).unwrap();
         let settings = SnapshotSettings { dir: dir.join("snapshots"), max_bytes: 1 << 20, jpeg_quality: 90 };
         let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
         let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
@@ -471,7 +482,7 @@ mod tests {
             self.taken += 1;
             let start = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
             let at = start.plus(Duration::from_secs(self.taken.into()));
-            Ok(Next::Frame(Captured { frame, name: "camera".into(), at }))
+            Ok(Next::Frame(Captured { picture: Picture::of(frame), name: "camera".into(), at }))
         }
     }
 

@@ -55,6 +55,13 @@ impl RegionSpec {
         Ok(())
     }
 
+    /// The least width and height of a whole frame whose crop has at least `width` x `height` pixels.
+    pub fn whole(&self, width: u32, height: u32) -> (u32, u32) {
+        let [left, upper, right, lower] = self.crop.unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        let side = |part: u32, share: f32| (part as f32 / share).ceil() as u32;
+        (side(width, right - left), side(height, lower - upper))
+    }
+
     /// Whether whole frames count.
     pub fn is_whole(&self) -> bool {
         *self == RegionSpec::default()

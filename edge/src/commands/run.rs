@@ -14,6 +14,7 @@ use crate::sinks::Sinks;
 use crate::sinks::snapshot::Snapshots;
 use crate::source::{self, SourceError};
 use crate::store::EventLog;
+use salad_shared::decoder::Decoder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +56,10 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let config = Config::read(config)?;
     let model = Model::read(&config.bundle, config.form)?;
     let decision = Decision::new(config.decision.params(model.threshold)?);
-    let mut source = source::open(&config.camera.source)?;
+    let input = &model.manifest.input;
+    let (width, height) = config.camera.regions.whole(input.width, input.height);
+    let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
+    let mut source = source::ahead::where_cores_are(source);
     let mut sinks = sinks(&config, &model)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 

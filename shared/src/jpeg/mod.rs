@@ -1,4 +1,13 @@
-//! Tells a JPEG that was cut short: the decoder fills what is missing with grey and says nothing.
+//! What of JPEGs is our own: telling one that was cut short, which the complete decoder fills with grey and says nothing of,
+//! and decoding the usual kind at a fraction of its size.
+
+mod header;
+mod huffman;
+mod scaled;
+mod transform;
+
+pub(crate) use header::Header;
+pub(crate) use scaled::Scaled;
 
 /// Whether `bytes` begin as a JPEG but have no end-of-image marker after the picture's first scan.
 pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {

@@ -79,3 +79,87 @@ impl Drop for Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Moment;
+    use crate::source::{Captured, Picture};
+    use crate::support::normal_frame;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+
+    /// Says what it was made with, the last first; then that there is nothing, and after that fails.
+    struct Script {
+        left: Vec<Next>,
+        asked: Arc<AtomicU64>,
+        ended: Arc<AtomicBool>,
+        panics: bool,
+    }
+
+    impl Source for Script {
+        fn next(&mut self, _: Duration) -> Result<Next, SourceError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.panics, "as told");
+            self.left.pop().map_or_else(|| Err(SourceError::Empty { path: PathBuf::from("x") }), Ok)
+        }
+
+        fn dropped(&self) -> u64 {
+            7
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn frame(name: &str) -> Next {
+        let at = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+        Next::Frame(Captured { picture: Picture::of(normal_frame()), name: name.to_owned(), at })
+    }
+
+    fn script(left: Vec<Next>, panics: bool) -> (Ahead, Arc<AtomicU64>, Arc<AtomicBool>) {
+        let (asked, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let source = Script { left, asked: Arc::clone(&asked), ended: Arc::clone(&ended), panics };
+        (Ahead::of(Box::new(source)), asked, ended)
+    }
+
+    #[test]
+    fn everything_comes_once_and_in_order_and_the_error_last() {
+        let bad = Next::Bad { name: "b".into(), problem: "torn".into() };
+        let (mut ahead, _, ended) = script(vec![frame("c"), Next::Nothing, bad, frame("a")], false);
+        let mut told = Vec::new();
+        let error = loop {
+            match ahead.next(Duration::from_secs(60)) {
+                Ok(Next::Frame(captured)) => told.push(captured.name),
+                Ok(Next::Bad { name, .. }) => told.push(name + " is bad"),
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(told, ["a", "b is bad", "c"]);
+        assert!(matches!(error, SourceError::Empty { .. }));
+        assert_eq!(ahead.dropped(), 7);
+        assert!(matches!(ahead.next(Duration::from_secs(60)), Ok(Next::Ended)));
+        drop(ahead);
+        assert!(ended.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn it_is_one_frame_ahead_and_dropping_it_ends_the_source() {
+        let (mut ahead, asked, ended) = script((0..50).map(|_| frame("a")).collect(), false);
+        assert!(matches!(ahead.next(Duration::from_secs(60)), Ok(Next::Frame(_))));
+        drop(ahead);
+        assert!(ended.load(Ordering::Relaxed));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "as told")]
+    fn a_panic_of_the_source_is_one_of_the_program() {
+        let (mut ahead, ..) = script(Vec::new(), true);
+        let _ = ahead.next(Duration::from_secs(60));
+    }
+}

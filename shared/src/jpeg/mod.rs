@@ -30,6 +30,21 @@ pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {
     }
 }
 
+/// JPEGs to test with, which `shared/tests/fixtures/make_jpegs.py` makes.
+#[cfg(test)]
+pub(crate) mod fixtures {
+    /// Those of the kind that cameras send.
+    pub(crate) const CAMERAS: [&str; 6] = ["420", "422", "444-optimized", "420-restarts", "420-edges", "grey"];
+
+    /// Those that only a complete decoder reads, and one of a size that no fraction divides.
+    pub(crate) const OTHERS: [&str; 4] = ["odd", "progressive", "cmyk", "rgb"];
+
+    /// A JPEG's bytes.
+    pub(crate) fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/fixtures/jpeg/{name}.jpg", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -154,3 +154,69 @@ fn byte(value: f32) -> u32 {
     const WHOLE: f32 = 8_388_608.0;
     ((value + 128.0).clamp(0.0, 255.0) + WHOLE).to_bits() & 0xff
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{CAMERAS, OTHERS, fixture};
+    use super::*;
+    use crate::preprocess::Frame;
+
+    #[test]
+    fn each_fraction_is_close_to_the_means_of_the_whole() {
+        let mut scaled = Scaled::default();
+        for name in CAMERAS {
+            let bytes = fixture(name);
+            let whole = Frame::decode(&bytes).unwrap();
+            let header = Header::read(&bytes).unwrap();
+            for divisor in [2, 4] {
+                let (width, height) = (whole.width() / divisor, whole.height() / divisor);
+                let rgb = scaled.decode(&header, divisor).unwrap();
+                let mut sum = 0;
+                for (i, value) in rgb.iter().enumerate() {
+                    let (x, y) = (i / 3 % width as usize, i / 3 / width as usize);
+                    let by = divisor as usize;
+                    let place = (0..by * by).map(|j| whole.pixel(x * by + j % by, y * by + j / by)[i % 3]);
+                    let mean = place.map(u32::from).sum::<u32>() / (divisor * divisor);
+                    sum += mean.abs_diff(u32::from(*value));
+                }
+                assert_eq!(rgb.len(), (width * height * 3) as usize);
+                let mean = f64::from(sum) / rgb.len() as f64;
+                assert!(mean < 3.0, "{name} at 1/{divisor}: {mean}");
+            }
+        }
+    }
+
+    #[test]
+    fn at_an_eighth_each_pixel_is_a_blocks_mean() {
+        let bytes = fixture("444-optimized");
+        let whole = Frame::decode(&bytes).unwrap();
+        let rgb = Scaled::default().decode(&Header::read(&bytes).unwrap(), 8).unwrap();
+        for (i, value) in rgb.iter().enumerate() {
+            let (x, y) = (i / 3 % 24, i / 3 / 24);
+            let block = (0..64).map(|j| f64::from(whole.pixel(x * 8 + j % 8, y * 8 + j / 8)[i % 3]));
+            let mean = block.sum::<f64>() / 64.0;
+            assert!((mean - f64::from(*value)).abs() < 3.0, "{x} {y}: {value} for {mean}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_or_of_another_kind_is_left_to_the_complete_decoder() {
+        for name in OTHERS.into_iter().filter(|name| *name != "odd") {
+            assert!(Header::read(&fixture(name)).is_none(), "{name}");
+        }
+        let whole = fixture("420-restarts");
+        let scan = whole.len() - Header::read(&whole).unwrap().scan.len();
+        let decode = |bytes: &[u8]| Header::read(bytes).and_then(|header| Scaled::default().decode(&header, 2));
+        assert!(decode(&whole).is_some());
+        for length in (scan..whole.len()).step_by(11) {
+            assert!(decode(&whole[..length]).is_none(), "{length}");
+        }
+        let restart = scan + whole[scan..].windows(2).position(|w| w == [0xff, 0xd1]).unwrap();
+        let mut out_of_order = whole.clone();
+        out_of_order[restart + 1] = 0xd2;
+        assert!(decode(&out_of_order).is_none());
+        let mut left_out = whole;
+        left_out.drain(restart..restart + 2);
+        assert!(decode(&left_out).is_none());
+    }
+}

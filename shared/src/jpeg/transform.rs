@@ -113,3 +113,39 @@ fn transposed<const W: usize, const H: usize>(rows: &[[f32; W]; H]) -> [[f32; H]
     }
     columns
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::PI;
+
+    #[test]
+    fn blocks_are_what_the_formula_says() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for last in [0, 1, 5, 30, 63] {
+            let used = used(last);
+            let inside = |i: usize| i / 8 < used && i % 8 < used;
+            let block: [f32; 64] =
+                std::array::from_fn(|i| if inside(i) { random.f32() * 200.0 - 100.0 } else { 0.0 });
+            for (width, height) in [(1, 1), (2, 2), (4, 4), (8, 8), (2, 4), (8, 4), (4, 8), (1, 2)] {
+                let mut out = vec![0.0; 10 * height];
+                transform(width, height).unwrap()(&block, used, &mut out, 10);
+                // ITU-T T.81, A.3.3, with as many waves as there are pixels.
+                let share = |wave: usize, pixel: usize, pixels: usize| {
+                    let scale = if wave == 0 { 0.5_f64.sqrt() } else { 1.0 };
+                    scale / 2.0 * ((2 * pixel + 1) as f64 * wave as f64 * PI / (2 * pixels) as f64).cos()
+                };
+                for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+                    let of = |u: usize, v: usize| f64::from(block[v * 8 + u]) * share(u, x, width) * share(v, y, height);
+                    let expected: f64 = (0..width).flat_map(|u| (0..height).map(move |v| (u, v))).map(|(u, v)| of(u, v)).sum();
+                    assert!((f64::from(out[y * 10 + x]) - expected).abs() < 1e-3, "{width} x {height}, {last}: {x} {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_no_others() {
+        assert!(transform(8, 1).is_none() && transform(16, 8).is_none() && transform(3, 3).is_none());
+    }
+}

@@ -345,8 +345,8 @@ mod tests {
     use crate::model::FormChoice;
     use crate::scorer::tests::broken_scorer;
     use crate::sinks::snapshot::Snapshots;
-    use crate::source::replay::{Replay, ReplaySpec};
     use crate::source::Picture;
+    use crate::source::replay::{Replay, ReplaySpec};
     use crate::store::EventLog;
     use crate::support::{bundle, write_frames};
     use salad_shared::decoder::Decoder;
@@ -366,6 +366,10 @@ mod tests {
         })
     }
 
+    fn decoder() -> Decoder {
+        Decoder::covering(16, 16)
+    }
+
     struct Ran {
         summary: Summary,
         events: Vec<Event>,
@@ -378,7 +382,7 @@ mod tests {
         let model = Model::load(&bundle(), FormChoice::F32).unwrap();
         let clock = Arc::new(SimulatedClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
         let spec = ReplaySpec { path: dir.join("frames"), fps: 1.0, repeat: false };
-        let mut source = Replay::open(spec, clock, Decoder::covering(16, 16)).unwrap();
+        let mut source = Replay::open(spec, clock, decoder()).unwrap();
         let settings = SnapshotSettings { dir: dir.join("snapshots"), max_bytes: 1 << 20, jpeg_quality: 90 };
         let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
         let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots));
@@ -444,6 +448,23 @@ mod tests {
         assert_eq!(Some(snapshot), ran.events[0].snapshot.as_ref());
         let picture = Frame::decode(&std::fs::read(snapshot).unwrap()).unwrap();
         assert!(picture.rgb()[0] > 230 && picture.rgb()[1] < 30, "the picture is not that of the top score");
+    }
+
+    #[test]
+    fn a_snapshot_has_all_pixels_of_a_frame_that_was_scored_with_fewer() {
+        let dir = tempfile::tempdir().unwrap();
+        let frames = dir.path().join("frames");
+        write_frames(&frames, &[true; 3]);
+        let large = crate::support::frame(200, [220, 35, 35]).to_jpeg(95);
+        assert_eq!(decoder().decode(&large).unwrap().frame.width(), 100);
+        for file in std::fs::read_dir(&frames).unwrap() {
+            std::fs::write(file.unwrap().path(), &large).unwrap();
+        }
+        let ran = run(dir.path(), &dir.path().join("events.jsonl"), false);
+        assert_eq!((ran.summary.frames, ran.summary.events), (3, 1));
+        let picture = Frame::decode(&std::fs::read(ran.events[0].snapshot.as_ref().unwrap()).unwrap()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (200 + 4 + 200, 200));
+        assert!(picture.pixel(100, 100)[0] > 200 && picture.pixel(100, 100)[1] < 50);
     }
 
     #[test]

@@ -233,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn a_crop_takes_a_larger_frame() {
+        let spec = RegionSpec { crop: Some([0.25, 0.0, 0.75, 1.0]), ..RegionSpec::default() };
+        assert_eq!(spec.whole(128, 64), (256, 64));
+        assert_eq!(RegionSpec::default().whole(128, 64), (128, 64));
+        let thin = RegionSpec { crop: Some([0.0, 0.0, 1.0, 1e-12]), ..RegionSpec::default() };
+        assert_eq!(thin.whole(128, 64), (128, u32::MAX));
+    }
+
+    #[test]
     fn a_drawing_keeps_the_frames_size_and_shows_edges() {
         let spec = RegionSpec {
             crop: Some([0.1, 0.1, 0.9, 0.9]),

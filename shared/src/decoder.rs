@@ -97,7 +97,8 @@ mod tests {
 
     /// 420.jpg with an EXIF orientation.
     fn oriented(orientation: u8) -> Vec<u8> {
-        let tiff = [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(), &[orientation, 0, 0, 0, 0, 0, 0]].concat();
+        let tiff =
+            [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(), &[orientation, 0, 0, 0, 0, 0, 0]].concat();
         let segment = [b"Exif\0\0".as_slice(), &tiff].concat();
         let head = [0xff, 0xd8, 0xff, 0xe1, 0, segment.len() as u8 + 2];
         [&head, segment.as_slice(), &fixture("420")[2..]].concat()
@@ -143,7 +144,9 @@ mod tests {
         let mut decoder = Decoder::covering(8, 8);
         let png = {
             let mut out = std::io::Cursor::new(Vec::new());
-            image::RgbImage::from_pixel(320, 240, image::Rgb([1, 2, 3])).write_to(&mut out, image::ImageFormat::Png).unwrap();
+            image::RgbImage::from_pixel(320, 240, image::Rgb([1, 2, 3]))
+                .write_to(&mut out, image::ImageFormat::Png)
+                .unwrap();
             out.into_inner()
         };
         for bytes in OTHERS.map(fixture).into_iter().chain([png]) {
@@ -179,7 +182,7 @@ mod tests {
         alike(b"hello", "no picture");
         for name in ["420", "grey"] {
             let whole = fixture(name);
-            (2..whole.len()).step_by(7).for_each(|length| alike(&whole[..length], &format!("{name} cut to {length}")));
+            (2..whole.len()).step_by(31).for_each(|length| alike(&whole[..length], &format!("{name} cut to {length}")));
         }
         let large = {
             let mut jpeg = fixture("420");
@@ -195,7 +198,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut decoder = Decoder::covering(8, 8);
         for name in CAMERAS {
-            for _ in 0..200 {
+            for _ in 0..100 {
                 let mut bytes = fixture(name);
                 for _ in 0..random.usize(1..4) {
                     let at = random.usize(2..bytes.len());

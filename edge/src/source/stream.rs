@@ -1,10 +1,10 @@
 //! How a capture program hands over its frames: the formats of its standard output, and the one reader for them all.
 
+use super::Picture;
 use super::mjpeg::Splitter;
 use super::pixels::PixelFormat;
 use super::ppm::read_ppm;
 use jiff::Timestamp;
-use super::Picture;
 use salad_shared::decoder::Decoder;
 use salad_shared::preprocess::{FrameError, MAX_PIXELS};
 use std::io::{self, BufReader, Read, Write};
@@ -168,6 +168,7 @@ pub fn read_frames(format: StreamFormat, stream: impl Read, mut take: impl FnMut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use salad_shared::preprocess::Frame;
 
     fn all(format: StreamFormat, stream: &[u8]) -> (Vec<Piece>, Result<(), String>) {
         let mut pieces = Vec::new();

@@ -110,7 +110,9 @@ fn fill(entries: &mut [Quick], symbol: u8, length: u32, room: u32) {
     let size = u32::from(symbol & 15);
     for (bits, entry) in (0..).zip(entries) {
         *entry = match room.checked_sub(size) {
-            Some(left) if size > 0 => Quick { value: number(bits >> left, size) as i16, symbol, bits: (length + size) as u8 },
+            Some(left) if size > 0 => {
+                Quick { value: number(bits >> left, size) as i16, symbol, bits: (length + size) as u8 }
+            }
             _ => Quick { value: 0, symbol, bits: length as u8 },
         };
     }

@@ -125,8 +125,7 @@ mod tests {
         for last in [0, 1, 5, 30, 63] {
             let used = used(last);
             let inside = |i: usize| i / 8 < used && i % 8 < used;
-            let block: [f32; 64] =
-                std::array::from_fn(|i| if inside(i) { random.f32() * 200.0 - 100.0 } else { 0.0 });
+            let block: [f32; 64] = std::array::from_fn(|i| if inside(i) { random.f32() * 200.0 - 100.0 } else { 0.0 });
             for (width, height) in [(1, 1), (2, 2), (4, 4), (8, 8), (2, 4), (8, 4), (4, 8), (1, 2)] {
                 let mut out = vec![0.0; 10 * height];
                 transform(width, height).unwrap()(&block, used, &mut out, 10);
@@ -136,9 +135,14 @@ mod tests {
                     scale / 2.0 * ((2 * pixel + 1) as f64 * wave as f64 * PI / (2 * pixels) as f64).cos()
                 };
                 for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
-                    let of = |u: usize, v: usize| f64::from(block[v * 8 + u]) * share(u, x, width) * share(v, y, height);
-                    let expected: f64 = (0..width).flat_map(|u| (0..height).map(move |v| (u, v))).map(|(u, v)| of(u, v)).sum();
-                    assert!((f64::from(out[y * 10 + x]) - expected).abs() < 1e-3, "{width} x {height}, {last}: {x} {y}");
+                    let of =
+                        |u: usize, v: usize| f64::from(block[v * 8 + u]) * share(u, x, width) * share(v, y, height);
+                    let expected: f64 =
+                        (0..width).flat_map(|u| (0..height).map(move |v| (u, v))).map(|(u, v)| of(u, v)).sum();
+                    assert!(
+                        (f64::from(out[y * 10 + x]) - expected).abs() < 1e-3,
+                        "{width} x {height}, {last}: {x} {y}"
+                    );
                 }
             }
         }

@@ -63,6 +63,7 @@ fn standard_deviation(values: &[f32]) -> f32 {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use salad_shared::decoder::Decoder;
 
     /// Stripes of black and white, `period` pixels each, moved by `shift`.
     pub fn stripes(period: usize, shift: usize) -> Frame {
@@ -87,6 +88,24 @@ pub mod tests {
         let (still, moved) = (Grey::of(&stripes(16, 0), 64, 48), Grey::of(&stripes(16, 4), 64, 48));
         assert_eq!(still.changed(&still, 10.0), 0.0);
         assert!((still.changed(&moved, 10.0) - 0.25).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_picture_decoded_smaller_has_the_same_contrast_and_has_not_moved() {
+        let pixel = |x: u32, y: u32| {
+            let grain = ((x * 7919 + y * 104_729) % 17) as u8;
+            if (x / 40 + y / 60).is_multiple_of(2) { [200, 120 + grain, 90] } else { [60 + grain, 80, (x / 3) as u8] }
+        };
+        let rgb = (0..480).flat_map(|y| (0..640).flat_map(move |x| pixel(x, y))).collect();
+        let jpeg = Frame::new(640, 480, rgb).unwrap().to_jpeg(85);
+        let whole = Frame::decode(&jpeg).unwrap();
+        for side in [8, 128] {
+            let smaller = Decoder::covering(side, side).decode(&jpeg).unwrap().frame;
+            assert!(smaller.width() < 640);
+            let [of_whole, of_smaller] = [&whole, &smaller].map(|frame| Grey::of(frame, 80, 60));
+            assert!((of_smaller.contrast() / of_whole.contrast() - 1.0).abs() < 0.02);
+            assert!(of_whole.changed(&of_smaller, 8.0) < 0.002);
+        }
     }
 
     #[test]

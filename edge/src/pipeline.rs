@@ -178,7 +178,8 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 
     /// One frame: gates, score, decision, event, sinks. Only the frame lines can fail.
     fn take(&mut self, captured: Captured) -> io::Result<()> {
-        let Captured { mut frame, name, at } = captured;
+        let Captured { picture, name, at } = captured;
+        let (mut frame, file) = picture.into_parts();
         // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;
@@ -223,7 +224,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
             let (nearest, heat) = (nearest(&scored.neighbours), scored.heat.clone());
-            self.peak = Some(Peak { frame, name, at, score, nearest, heat, snapshot: None });
+            self.peak = Some(Peak { frame, file, name, at, score, nearest, heat, snapshot: None });
         }
         match step.change {
             Some(Change::Open) => {
@@ -243,8 +244,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let (Some(open), Some(peak)) = (&self.open, &mut self.peak) else { return };
         if peak.snapshot.is_none() {
             peak.snapshot = {
+                // People get all pixels, of which the score took fewer.
+                let whole = peak.file.as_deref().and_then(|file| Frame::decode(file).ok());
+                let whole = match &mut self.gates.regions {
+                    Some(regions) => whole.map(|frame| regions.apply(frame)),
+                    None => whole,
+                };
                 let shown = Shown {
-                    frame: &peak.frame,
+                    frame: whole.as_ref().unwrap_or(&peak.frame),
                     heat: peak.heat.as_ref().zip(self.heat_scale),
                     prototype: peak.nearest.first().map(|n| n.index),
                 };
@@ -405,6 +412,8 @@ struct OpenTrouble {
 /// The frame with the highest score of an event, or of what may become one.
 struct Peak {
     frame: Frame,
+    /// Of a picture that has more pixels than `frame`.
+    file: Option<Vec<u8>>,
     name: String,
     at: Moment,
     score: f32,

@@ -55,6 +55,13 @@ impl RegionSpec {
         Ok(())
     }
 
+    /// The least width and height of a whole frame whose crop has at least `width` x `height` pixels.
+    pub fn whole(&self, width: u32, height: u32) -> (u32, u32) {
+        let [left, upper, right, lower] = self.crop.unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        let side = |part: u32, share: f32| (part as f32 / share).ceil() as u32;
+        (side(width, right - left), side(height, lower - upper))
+    }
+
     /// Whether whole frames count.
     pub fn is_whole(&self) -> bool {
         *self == RegionSpec::default()
@@ -223,6 +230,15 @@ mod tests {
         assert_eq!(picture(&frame), ["##..", "##..", "##..", "##.."]);
         let thin = RegionSpec { crop: Some([0.99, 0.0, 1.0, 0.01]), ..RegionSpec::default() };
         assert_eq!(Regions::new(thin).apply(white(8, 8)).rgb(), [255; 3]);
+    }
+
+    #[test]
+    fn a_crop_takes_a_larger_frame() {
+        let spec = RegionSpec { crop: Some([0.25, 0.0, 0.75, 1.0]), ..RegionSpec::default() };
+        assert_eq!(spec.whole(128, 64), (256, 64));
+        assert_eq!(RegionSpec::default().whole(128, 64), (128, 64));
+        let thin = RegionSpec { crop: Some([0.0, 0.0, 1.0, 1e-12]), ..RegionSpec::default() };
+        assert_eq!(thin.whole(128, 64), (128, u32::MAX));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::encoder::{Encoder, EncoderError};
 use salad_shared::bank::Bank;
+use salad_shared::decoder::Decoder;
 use salad_shared::patch::{ImageScore, ImageScorer, PatchGrid};
 use salad_shared::preprocess::{Frame, InputSpec, Preprocessor};
 use salad_shared::score::ScoreSpec;
@@ -43,6 +44,12 @@ impl Scorer {
         let preprocessor = Preprocessor::new(input);
         let (image_scorer, last) = (ImageScorer::default(), ImageScore::default());
         Scorer { preprocessor, encoder, bank, spec, patches, embeddings: Vec::new(), image_scorer, last }
+    }
+
+    /// A decoder of pictures no larger than a score takes.
+    pub fn decoder(&self) -> Decoder {
+        let input = self.preprocessor.spec();
+        Decoder::covering(input.width, input.height)
     }
 
     /// Preprocesses and encodes a frame and holds its embeddings against the prototypes.

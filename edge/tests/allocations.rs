@@ -1,10 +1,12 @@
-//! A frame in int8 takes no memory: not for the encoder, the search among prototypes or the decision. (Resizing does, in
-//! the library that does it: its coefficients, some kilobytes.)
+//! A frame in int8 takes no memory: not for the encoder, the search among prototypes or the decision. (Decoding a JPEG does,
+//! for the frame's own pixels and for nothing else; and resizing, in the library that does it: its coefficients, some
+//! kilobytes.)
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 use salad_edge::decision::{Decision, DecisionParams};
 use salad_edge::model::{FormChoice, Model};
 use salad_shared::bank::FloatBank;
+use salad_shared::decoder::Decoder;
 use salad_shared::preprocess::InputSpec;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -35,6 +37,17 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+#[test]
+fn a_smaller_picture_takes_memory_for_its_pixels_only() {
+    let jpeg = support::frame(320, [200, 10, 10]).to_jpeg(85);
+    let mut decoder = Decoder::covering(128, 128);
+    for round in 0..3 {
+        ASKED.set(0);
+        assert_eq!(decoder.decode(&jpeg).unwrap().frame.width(), 160);
+        assert!(round == 0 || ASKED.get() == 1, "round {round} asked {} times", ASKED.get());
+    }
+}
 
 #[test]
 fn a_frame_takes_no_memory_after_the_first() {

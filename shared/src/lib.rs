@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod bank;
 pub mod bundle;
+pub mod decoder;
 mod dot;
 mod draws;
 mod jpeg;

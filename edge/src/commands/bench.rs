@@ -162,6 +162,7 @@ fn picture(path: Option<&Path>) -> Result<(Vec<u8>, String), BenchError> {
 /// Works on one frame after the other, for so long. `load` is how long it took to load the model.
 fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Result<FormReport, BenchError> {
     let mut scorer = model.scorer()?;
+    let mut decoder = scorer.decoder();
     let second = Duration::from_secs(1);
     let mut decision = Decision::new(DecisionParams {
         threshold: model.threshold,
@@ -177,7 +178,7 @@ fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Resul
     for frame in 0.. {
         let begun = Instant::now();
         let problem = |e: FrameError| BenchError::Picture { path: "the picture".into(), problem: e.to_string() };
-        let picture = Frame::decode(jpeg).map_err(problem)?;
+        let picture = decoder.decode(jpeg).map_err(problem)?.frame;
         let decoded = Instant::now();
         let Stages { resize, encode, search } = scorer.timed(&picture)?;
         let scored = Instant::now();

@@ -9,6 +9,7 @@ use crate::source::{self, Next, SourceError};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use salad_shared::atomic;
+use salad_shared::decoder::Decoder;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ pub fn collect(camera: &CameraConfig, options: &CollectOptions, stop: &AtomicBoo
     if there > 0 {
         log::info!("{}: {there} pictures are there already; {} are added", folder.display(), options.count);
     }
-    let mut source = source::open(&camera.source)?;
+    let mut source = source::open(&camera.source, Decoder::whole())?;
     let mut regions = Regions::new(camera.regions.clone());
     let mut settling = Settling::of(&camera.source);
     let mut progress = Progress::new(options.count);
@@ -84,8 +85,8 @@ pub fn collect(camera: &CameraConfig, options: &CollectOptions, stop: &AtomicBoo
                 if !settling.is_over(captured.at) || due.is_some_and(|due| captured.at.elapsed < due) {
                     continue;
                 }
-                let free = picker.sees(&captured.frame);
-                let frame = regions.apply(captured.frame);
+                let free = picker.sees(&captured.picture.frame);
+                let frame = regions.apply(captured.picture.frame);
                 if let Err(why) = free.and_then(|()| picker.look(&frame)) {
                     progress.pass(why);
                     continue;
@@ -112,8 +113,9 @@ pub fn collect(camera: &CameraConfig, options: &CollectOptions, stop: &AtomicBoo
 
 /// So that a run that goes on with a folder adds nothing that is like what is there; how many that is.
 fn remember(folder: &Path, picker: &mut Picker) -> usize {
-    let frames = list(folder).flatten().filter_map(|path| read_image(&path).ok());
-    frames.map(|frame| picker.remember(&frame)).count()
+    let mut decoder = Decoder::whole();
+    let pictures = list(folder).flatten().filter_map(|path| read_image(&path, &mut decoder).ok());
+    pictures.map(|picture| picker.remember(&picture.frame)).count()
 }
 
 /// A picture's file name: when it was taken, UTC.

@@ -176,11 +176,12 @@ fn video_problem(error: SourceError) -> String {
 }
 
 fn work(mut scorer: Scorer, jobs: &Mutex<Receiver<Job>>, done: &SyncSender<Done>) {
+    let mut decoder = scorer.decoder();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { number, path, frame, content }) = job else { return };
         let picture = match content {
-            Content::ImageFile => read_image(&path),
+            Content::ImageFile => read_image(&path, &mut decoder).map(|picture| picture.frame),
             Content::Frame(frame) => Ok(frame),
             Content::Unusable(problem) => Err(problem),
         };

@@ -5,6 +5,7 @@ use crate::config::{CameraConfig, ConfigError};
 use crate::regions::Regions;
 use crate::source::{self, Next, SourceError};
 use salad_shared::atomic;
+use salad_shared::decoder::Decoder;
 use salad_shared::preprocess::Frame;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,14 +58,14 @@ pub fn snapshot(camera: &CameraConfig, regions: bool, out: &Path, stop: &AtomicB
 }
 
 fn first_settled(camera: &CameraConfig, stop: &AtomicBool) -> Result<Frame, SnapshotError> {
-    let mut source = source::open(&camera.source)?;
+    let mut source = source::open(&camera.source, Decoder::whole())?;
     let mut settling = Settling::of(&camera.source);
     let mut last = None;
     let mut problem = "it has none".to_owned();
     while !stop.load(Ordering::Relaxed) {
         match source.next(PATIENCE)? {
-            Next::Frame(captured) if settling.is_over(captured.at) => return Ok(captured.frame),
-            Next::Frame(captured) => last = Some(captured.frame),
+            Next::Frame(captured) if settling.is_over(captured.at) => return Ok(captured.picture.frame),
+            Next::Frame(captured) => last = Some(captured.picture.frame),
             Next::Bad { problem: bad, .. } => problem = bad,
             Next::Trouble(change) if change.begins => return Err(SnapshotError::Camera(change.detail)),
             Next::Trouble(_) | Next::Nothing => {}

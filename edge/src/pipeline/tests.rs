@@ -8,8 +8,10 @@ use crate::model::FormChoice;
 use crate::scorer::tests::broken_scorer;
 use crate::sinks::json_lines::EventLog;
 use crate::sinks::snapshot::Snapshots;
+use crate::source::Picture;
 use crate::source::replay::{Replay, ReplaySpec};
 use crate::support::{bundle, write_frames};
+use salad_shared::decoder::Decoder;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +28,10 @@ fn decision(threshold: f32) -> Decision {
     })
 }
 
+fn decoder() -> Decoder {
+    Decoder::covering(16, 16)
+}
+
 struct Ran {
     summary: Summary,
     events: Vec<Event>,
@@ -38,7 +44,7 @@ fn run(dir: &Path, log: &Path, stop: bool) -> Ran {
     let model = Model::load(&bundle(), FormChoice::F32).unwrap();
     let clock = Arc::new(SimulatedClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     let spec = ReplaySpec { path: dir.join("frames"), fps: 1.0, repeat: false };
-    let mut source = Replay::open(spec, clock).unwrap();
+    let mut source = Replay::open(spec, clock, decoder()).unwrap();
     let settings = SnapshotSettings { dir: dir.join("snapshots"), max_bytes: 1 << 20, jpeg_quality: 90 };
     let snapshots = Snapshots::open(settings, Arc::clone(&model.thumbnails)).unwrap();
     let mut sinks = Sinks::new(Some(EventLog::open(log).unwrap()), Some(snapshots), None);
@@ -107,6 +113,23 @@ fn a_higher_score_is_told_and_pictured_anew() {
 }
 
 #[test]
+fn a_snapshot_has_all_pixels_of_a_frame_that_was_scored_with_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = dir.path().join("frames");
+    write_frames(&frames, &[true; 3]);
+    let large = crate::support::frame(200, [220, 35, 35]).to_jpeg(95);
+    assert_eq!(decoder().decode(&large).unwrap().frame.width(), 100);
+    for file in std::fs::read_dir(&frames).unwrap() {
+        std::fs::write(file.unwrap().path(), &large).unwrap();
+    }
+    let ran = run(dir.path(), &dir.path().join("events.jsonl"), false);
+    assert_eq!((ran.summary.frames, ran.summary.events), (3, 1));
+    let picture = Frame::decode(&std::fs::read(ran.events[0].snapshot.as_ref().unwrap()).unwrap()).unwrap();
+    assert_eq!((picture.width(), picture.height()), (200 + 4 + 200, 200));
+    assert!(picture.pixel(100, 100)[0] > 200 && picture.pixel(100, 100)[1] < 50);
+}
+
+#[test]
 fn a_torn_frame_is_skipped_and_a_full_disk_is_survived() {
     let dir = tempfile::tempdir().unwrap();
     write_frames(&dir.path().join("frames"), &[true; 5]);
@@ -142,7 +165,7 @@ impl Source for Failing<'_> {
         self.taken += 1;
         let start = Moment { elapsed: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
         let at = start.plus(Duration::from_secs(self.taken.into()));
-        Ok(Next::Frame(Captured { frame, name: "camera".into(), at }))
+        Ok(Next::Frame(Captured { picture: Picture::of(frame), name: "camera".into(), at }))
     }
 }
 

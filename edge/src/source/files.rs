@@ -1,7 +1,7 @@
 //! Images and videos on disk: what is in a folder, and one image decoded.
 
-use super::SourceError;
-use salad_shared::preprocess::Frame;
+use super::{Picture, SourceError};
+use salad_shared::decoder::Decoder;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub fn list(folder: &Path) -> impl Iterator<Item = Result<PathBuf, SourceError>>
 }
 
 /// Reads and decodes one image; the error does not name it.
-pub fn read_image(path: &Path) -> Result<Frame, String> {
-    Frame::decode(&read_image_bytes(path)?).map_err(|e| e.to_string())
+pub fn read_image(path: &Path, decoder: &mut Decoder) -> Result<Picture, String> {
+    Picture::decode(read_image_bytes(path)?, decoder).map_err(|e| e.to_string())
 }
 
 /// Reads one image as it is; the error does not name it.
@@ -97,9 +97,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jpg");
         std::fs::write(&path, normal_frame().to_jpeg(90)).unwrap();
-        assert_eq!(read_image(&path).unwrap().width(), 24);
+        let mut decoder = Decoder::whole();
+        assert_eq!(read_image(&path, &mut decoder).unwrap().frame.width(), 24);
         std::fs::write(&path, "no image").unwrap();
-        assert!(read_image(&path).is_err());
-        assert!(read_image(dir.path()).is_err());
+        assert!(read_image(&path, &mut decoder).is_err());
+        assert!(read_image(dir.path(), &mut decoder).is_err());
     }
 }

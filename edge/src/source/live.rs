@@ -18,6 +18,7 @@ use super::stream::{Packet, StreamFormat};
 use super::{Captured, Next, Source, SourceError, TroubleChange};
 use crate::clock::Clock;
 use crate::event::Trouble;
+use salad_shared::decoder::Decoder;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub struct LiveSpec {
 pub struct Live {
     spec: LiveSpec,
     clock: Arc<dyn Clock>,
+    decoder: Decoder,
     capture: Option<Running>,
     leftovers: Vec<Leftover>,
     retry: Retry,
@@ -81,11 +83,12 @@ struct Retry {
 
 impl Live {
     /// A camera that is opened with the first call of [`next`](Source::next).
-    pub fn new(spec: LiveSpec, clock: Arc<dyn Clock>) -> Live {
+    pub fn new(spec: LiveSpec, clock: Arc<dyn Clock>, decoder: Decoder) -> Live {
         let retry = Retry { attempts: 0, pause: FIRST_PAUSE, at: Instant::now() };
         Live {
             spec,
             clock,
+            decoder,
             capture: None,
             leftovers: Vec::new(),
             retry,
@@ -184,8 +187,8 @@ impl Live {
         let print = fingerprint(&packet);
         let taken = packet.taken;
         let name = self.next_name();
-        let frame = match packet.decode() {
-            Ok(frame) => frame,
+        let picture = match packet.decode(&mut self.decoder) {
+            Ok(picture) => picture,
             Err(error) => {
                 self.waiting.push_back(Next::Bad { name, problem: error.to_string() });
                 self.check_silence();
@@ -197,7 +200,7 @@ impl Live {
             let first = *running.first_frame.get_or_insert(arrived);
             self.steady = self.steady || self.is_steady(arrived.saturating_duration_since(first));
         }
-        let size = (frame.width(), frame.height());
+        let size = picture.size;
         if self.size.replace(size) != Some(size) {
             log::info!("{}: frames of {} x {} pixels", self.spec.name, size.0, size.1);
         }
@@ -223,7 +226,7 @@ impl Live {
         let now = self.clock.now();
         let age = taken.and_then(|taken| Duration::try_from(now.wall.duration_since(taken)).ok());
         let age = age.filter(|age| *age < self.spec.frame_timeout).unwrap_or_else(|| arrived.elapsed());
-        self.waiting.push_back(Next::Frame(Captured { frame, name, at: now.minus(age) }));
+        self.waiting.push_back(Next::Frame(Captured { picture, name, at: now.minus(age) }));
     }
 
     fn next_name(&mut self) -> String {

@@ -1,5 +1,6 @@
 //! Where frames come from.
 
+pub mod ahead;
 pub mod camera;
 pub mod child;
 pub mod devices;
@@ -19,7 +20,8 @@ use crate::event::Trouble;
 use jiff::Timestamp;
 use live::Live;
 use replay::Replay;
-use salad_shared::preprocess::Frame;
+use salad_shared::decoder::{Decoded, Decoder};
+use salad_shared::preprocess::{Frame, FrameError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,17 +38,18 @@ pub trait Source {
     }
 }
 
-/// Opens what a configuration names. A camera that is not there is no error: it is waited for.
-pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
+/// Opens what a configuration names, for frames that `decoder` decodes where they are JPEGs. A camera that is not there is no
+/// error: it is waited for.
+pub fn open(spec: &SourceSpec, decoder: Decoder) -> Result<Box<dyn Source + Send>, SourceError> {
     Ok(match spec {
         SourceSpec::Replay { replay, pace } => {
             let clock: Arc<dyn Clock> = match pace {
                 Pace::Real => Arc::new(RealClock::start()),
                 Pace::Fast => Arc::new(SimulatedClock::starting_at(Timestamp::now())),
             };
-            Box::new(Replay::open(replay.clone(), clock)?)
+            Box::new(Replay::open(replay.clone(), clock, decoder)?)
         }
-        SourceSpec::Live(live) => Box::new(Live::new(live.clone(), Arc::new(RealClock::start()))),
+        SourceSpec::Live(live) => Box::new(Live::new(live.clone(), Arc::new(RealClock::start()), decoder)),
     })
 }
 
@@ -89,11 +92,43 @@ pub struct TroubleChange {
 #[derive(Debug, Clone)]
 pub struct Captured {
     /// The picture.
-    pub frame: Frame,
+    pub picture: Picture,
     /// What people call it: a file's path, or `path#number` in a video.
     pub name: String,
     /// When it was taken.
     pub at: Moment,
+}
+
+/// A frame, and the way to all of its pixels where it was decoded with fewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The frame, as it is scored.
+    pub frame: Frame,
+    /// The file of a picture that is larger than `frame`.
+    file: Option<Vec<u8>>,
+    /// The picture's own width and height, pixels.
+    pub size: (u32, u32),
+}
+
+impl Picture {
+    /// A picture that has no more pixels than `frame`.
+    pub fn of(frame: Frame) -> Picture {
+        let size = (frame.width(), frame.height());
+        Picture { frame, file: None, size }
+    }
+
+    /// Decodes a file's bytes.
+    pub fn decode(file: Vec<u8>, decoder: &mut Decoder) -> Result<Picture, FrameError> {
+        let decoded = decoder.decode(&file)?;
+        let file = decoded.is_smaller().then_some(file);
+        let Decoded { frame, size } = decoded;
+        Ok(Picture { frame, file, size })
+    }
+
+    /// The file, where the picture has more pixels than the frame.
+    pub fn into_parts(self) -> (Frame, Option<Vec<u8>>) {
+        (self.frame, self.file)
+    }
 }
 
 /// Why a source gives no (more) frames.

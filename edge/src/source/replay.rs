@@ -2,9 +2,9 @@
 
 use super::files::{self, read_image};
 use super::video::{Video, VideoNext};
-use super::{Captured, Next, Source, SourceError};
+use super::{Captured, Next, Picture, Source, SourceError};
 use crate::clock::{Clock, Moment};
-use salad_shared::preprocess::Frame;
+use salad_shared::decoder::Decoder;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub struct ReplaySpec {
 pub struct Replay {
     spec: ReplaySpec,
     clock: Arc<dyn Clock>,
+    decoder: Decoder,
     frames: Frames,
     start: Option<Moment>,
     number: u64,
@@ -34,16 +35,16 @@ pub struct Replay {
 
 impl Replay {
     /// Looks what there is to play.
-    pub fn open(spec: ReplaySpec, clock: Arc<dyn Clock>) -> Result<Replay, SourceError> {
+    pub fn open(spec: ReplaySpec, clock: Arc<dyn Clock>, decoder: Decoder) -> Result<Replay, SourceError> {
         let frames = Frames::open(&spec)?;
-        Ok(Replay { spec, clock, frames, start: None, number: 0, waiting: None, usable_in_this_pass: false })
+        Ok(Replay { spec, clock, decoder, frames, start: None, number: 0, waiting: None, usable_in_this_pass: false })
     }
 
     /// The next frame, before it is due.
     fn fetch(&mut self, timeout: Duration) -> Result<Fetched, SourceError> {
-        let fetched = self.frames.next(timeout)?;
+        let fetched = self.frames.next(timeout, &mut self.decoder)?;
         match &fetched {
-            Fetched::Item(item) => self.usable_in_this_pass |= item.frame.is_ok(),
+            Fetched::Item(item) => self.usable_in_this_pass |= item.picture.is_ok(),
             Fetched::Nothing => {}
             // Playing again what gave nothing would go round for ever.
             Fetched::Ended if !self.usable_in_this_pass => {
@@ -85,9 +86,9 @@ impl Source for Replay {
             return Ok(Next::Nothing);
         }
         self.number += 1;
-        let Item { name, frame } = item;
-        Ok(match frame {
-            Ok(frame) => Next::Frame(Captured { frame, name, at }),
+        let Item { name, picture } = item;
+        Ok(match picture {
+            Ok(picture) => Next::Frame(Captured { picture, name, at }),
             Err(problem) => Next::Bad { name, problem },
         })
     }
@@ -95,7 +96,7 @@ impl Source for Replay {
 
 struct Item {
     name: String,
-    frame: Result<Frame, String>,
+    picture: Result<Picture, String>,
 }
 
 enum Fetched {
@@ -120,16 +121,18 @@ impl Frames {
         Ok(Frames::Images(images.into_iter()))
     }
 
-    fn next(&mut self, timeout: Duration) -> Result<Fetched, SourceError> {
+    fn next(&mut self, timeout: Duration, decoder: &mut Decoder) -> Result<Fetched, SourceError> {
         Ok(match self {
             Frames::Images(images) => match images.next() {
-                Some(path) => Fetched::Item(Item { name: path.display().to_string(), frame: read_image(&path) }),
+                Some(path) => {
+                    Fetched::Item(Item { name: path.display().to_string(), picture: read_image(&path, decoder) })
+                }
                 None => Fetched::Ended,
             },
             Frames::Video { video, name, number } => match video.next(timeout)? {
                 VideoNext::Frame(frame) => {
                     *number += 1;
-                    Fetched::Item(Item { name: format!("{name}#{}", *number - 1), frame: Ok(frame) })
+                    Fetched::Item(Item { name: format!("{name}#{}", *number - 1), picture: Ok(Picture::of(frame)) })
                 }
                 VideoNext::Nothing => Fetched::Nothing,
                 VideoNext::Ended => Fetched::Ended,
@@ -150,7 +153,7 @@ mod tests {
 
     fn replay(path: &Path, fps: f64, repeat: bool) -> Result<Replay, SourceError> {
         let clock = Arc::new(SimulatedClock::starting_at(Timestamp::UNIX_EPOCH));
-        Replay::open(ReplaySpec { path: path.into(), fps, repeat }, clock)
+        Replay::open(ReplaySpec { path: path.into(), fps, repeat }, clock, Decoder::whole())
     }
 
     /// The first `count` frames that come, as (name, milliseconds), bad ones as (name, None).

@@ -1,10 +1,12 @@
 //! How a capture program hands over its frames: the formats of its standard output, and the one reader for them all.
 
+use super::Picture;
 use super::mjpeg::Splitter;
 use super::pixels::PixelFormat;
 use super::ppm::read_ppm;
 use jiff::Timestamp;
-use salad_shared::preprocess::{Frame, FrameError, MAX_PIXELS};
+use salad_shared::decoder::Decoder;
+use salad_shared::preprocess::{FrameError, MAX_PIXELS};
 use std::io::{self, BufReader, Read, Write};
 
 /// What a capture program writes.
@@ -65,9 +67,12 @@ const FORMATS: [PixelFormat; 7] = [
 ];
 
 impl Packet {
-    /// Decodes the frame.
-    pub fn decode(self) -> Result<Frame, FrameError> {
-        self.format.decode(self.width, self.height, self.bytes)
+    /// Decodes the frame; a JPEG as `decoder` is made to.
+    pub fn decode(self, decoder: &mut Decoder) -> Result<Picture, FrameError> {
+        match self.format {
+            PixelFormat::Mjpeg => Picture::decode(self.bytes, decoder),
+            format => Ok(Picture::of(format.decode(self.width, self.height, self.bytes)?)),
+        }
     }
 
     /// Writes the packet in little-endian numbers.
@@ -163,6 +168,7 @@ pub fn read_frames(format: StreamFormat, stream: impl Read, mut take: impl FnMut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use salad_shared::preprocess::Frame;
 
     fn all(format: StreamFormat, stream: &[u8]) -> (Vec<Piece>, Result<(), String>) {
         let mut pieces = Vec::new();
@@ -231,7 +237,7 @@ mod tests {
         let frames: Vec<_> =
             pieces.into_iter().filter_map(|p| if let Piece::Frame(p) = p { Some(p) } else { None }).collect();
         assert_eq!(frames.len(), 2);
-        assert_eq!(frames[0].clone().decode().unwrap().width(), 8);
+        assert_eq!(frames[0].clone().decode(&mut Decoder::whole()).unwrap().frame.width(), 8);
     }
 
     #[test]

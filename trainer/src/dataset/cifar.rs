@@ -95,7 +95,7 @@ mod tests {
             trained.sort();
             assert_eq!(trained, ["data_batch_1.bin/00000", "data_batch_1.bin/00002"]);
             assert_eq!(kinds(&data), ["test_batch.bin/00000: -", "test_batch.bin/00001: truck"]);
-            let frame = data.test[1].item.load().unwrap();
+            let frame = data.test[1].item.load(&mut salad_shared::decoder::Decoder::whole()).unwrap().frame;
             assert_eq!(
                 (frame.width(), frame.height(), &frame.rgb()[..6]),
                 (32, 32, [5, 100, 200, 5, 100, 200].as_slice())

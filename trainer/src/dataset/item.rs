@@ -1,6 +1,7 @@
 //! One image of a data set: where its bytes are, and how they become a frame.
 
 use super::DatasetError;
+use salad_shared::decoder::{Decoded, Decoder};
 use salad_shared::preprocess::Frame;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -28,14 +29,14 @@ pub struct TestItem {
 }
 
 impl Item {
-    /// Reads and decodes the image at its own size. Fails on a file that cannot be read ([`DatasetError::Io`],
+    /// Reads the image and decodes it as `decoder` is made to. Fails on a file that cannot be read ([`DatasetError::Io`],
     /// [`DatasetError::Missing`]) or is not a usable image ([`DatasetError::Image`]).
-    pub fn load(&self) -> Result<Frame, DatasetError> {
+    pub fn load(&self, decoder: &mut Decoder) -> Result<Decoded, DatasetError> {
         let image = |source| DatasetError::Image { name: self.name.clone(), source };
         match &self.source {
             Source::File { path, .. } => {
                 let bytes = std::fs::read(path).map_err(DatasetError::io(path))?;
-                Frame::decode(&bytes).map_err(image)
+                decoder.decode(&bytes).map_err(image)
             }
             Source::Record { file, offset, width, height, form } => {
                 let mut bytes = vec![0; self.size_bytes as usize];
@@ -43,7 +44,8 @@ impl Item {
                 open.seek(SeekFrom::Start(*offset))
                     .and_then(|_| open.read_exact(&mut bytes))
                     .map_err(DatasetError::io(file.as_path()))?;
-                Frame::new(*width, *height, form.interleave(&bytes)).map_err(image)
+                let frame = Frame::new(*width, *height, form.interleave(&bytes)).map_err(image)?;
+                Ok(Decoded { frame, size: (*width, *height) })
             }
         }
     }

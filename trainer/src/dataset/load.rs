@@ -1,6 +1,7 @@
 //! Decodes images on worker threads, once, into frames of the network's input size.
 
 use super::{DatasetError, Item};
+use salad_shared::decoder::{Decoded as Picture, Decoder};
 use salad_shared::preprocess::{Frame, InputSpec};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -41,10 +42,13 @@ pub fn load_frames(
         for _ in 0..threads.clamp(1, total.max(1)) {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
+                let mut decoder = Decoder::covering(input.width, input.height);
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { return };
-                    let frame = item.load().map(|f| (f.resized(input.width, input.height), [f.width(), f.height()]));
+                    let resized =
+                        |Picture { frame, size }| (frame.resized(input.width, input.height), [size.0, size.1]);
+                    let frame = item.load(&mut decoder).map(resized);
                     if sender.send((at, frame)).is_err() {
                         return;
                     }

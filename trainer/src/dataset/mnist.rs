@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(data.layout, "mnist");
         assert_eq!((data.train.len(), data.validation.len()), (1, 1));
         assert_eq!(kinds(&data), ["t10k/00000: 9", "t10k/00001: -"]);
-        let frame = data.test[1].item.load().unwrap();
+        let frame = data.test[1].item.load(&mut salad_shared::decoder::Decoder::whole()).unwrap().frame;
         assert_eq!((frame.width(), frame.height(), &frame.rgb()[..4]), (3, 2, [6, 6, 6, 7].as_slice()));
     }
 

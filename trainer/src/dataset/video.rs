@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((data.layout.as_str(), data.train.len() + data.validation.len()), ("video", 12));
         let item = data.train[0].clone();
         drop(data);
-        let frame = item.load().unwrap();
+        let frame = item.load(&mut salad_shared::decoder::Decoder::whole()).unwrap().frame;
         assert_eq!((frame.width(), frame.height()), (64, 48));
         let some = Dataset::open(&DataConfig { video_fps: Some(2.0), ..config(&path) }, 0).unwrap();
         assert_eq!(some.train.len() + some.validation.len(), 4);

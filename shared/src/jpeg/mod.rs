@@ -1,4 +1,13 @@
-//! Tells a JPEG that was cut short: the decoder fills what is missing with grey and says nothing.
+//! What of JPEGs is our own: telling one that was cut short, which the complete decoder fills with grey and says nothing of,
+//! and decoding the usual kind at a fraction of its size.
+
+mod header;
+mod huffman;
+mod scaled;
+mod transform;
+
+pub(crate) use header::Header;
+pub(crate) use scaled::Scaled;
 
 /// Whether `bytes` begin as a JPEG but have no end-of-image marker after the picture's first scan.
 pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {
@@ -18,6 +27,21 @@ pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {
             // No marker where one has to be: another damage, which the decoder reports, or the end of the file.
             _ => return rest.len() < 4,
         }
+    }
+}
+
+/// JPEGs to test with, which `shared/tests/fixtures/make_jpegs.py` makes.
+#[cfg(test)]
+pub(crate) mod fixtures {
+    /// Those of the kind that cameras send.
+    pub(crate) const CAMERAS: [&str; 6] = ["420", "422", "444-optimized", "420-restarts", "420-edges", "grey"];
+
+    /// Those that only a complete decoder reads, and one of a size that no fraction divides.
+    pub(crate) const OTHERS: [&str; 4] = ["odd", "progressive", "cmyk", "rgb"];
+
+    /// A JPEG's bytes.
+    pub(crate) fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/fixtures/jpeg/{name}.jpg", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 }
 

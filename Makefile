@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure test reference bench-train edge-test test-streams soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge test-kernels edge-figures flash test-flash
+  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge networks test-kernels edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -81,6 +81,11 @@ bench-edge: setup ## times the edge encoder beside onnxruntime and tract, in tur
 	cargo build $(CARGO_FLAGS) -p salad-trainer
 	cargo build $(CARGO_FLAGS) -p salad-edge --example encode
 	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
+
+networks: setup ## trains the networks of the family `edge` on real pictures: AUROC against time; FLAGS="--seeds 1 bottle"
+	cargo build $(CARGO_FLAGS) -p salad-trainer
+	cargo build $(CARGO_FLAGS) -p salad-edge --bins --example encode
+	scripts/pareto.py $(FLAGS)
 
 test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
 	@scripts/test-kernels.sh

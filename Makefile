@@ -4,8 +4,9 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure test reference bench-train edge-test test-streams test-home-assistant soak lint fuzz doc \
-  edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge count-edge test-kernels edge-figures flash test-flash
+.PHONY: help setup demo measure networks test reference bench-train edge-test test-streams test-alerts false-alarms \
+  test-home-assistant soak lint fuzz doc edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge \
+  count-edge test-kernels edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
 ifneq ($(strip $(LIBTORCH)),)
@@ -19,6 +20,8 @@ export LIBTORCH_KIND
 CARGO_FLAGS := --release --locked
 SECONDS ?= 60
 MINUTES ?= 30
+KILLS ?= 20
+EVENTS ?= 1000
 ARCH ?= arm64 armhf amd64
 
 help: ## lists the targets
@@ -60,6 +63,14 @@ test-home-assistant: ## holds what Home Assistant is told against its own schema
 	cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge --test mqtt home_assistant
 	@scripts/test-home-assistant.sh
 
+test-alerts: ## kills the edge and the receivers of its alerts KILLS=20 times, and holds what came against what happened; EVENTS=1000
+	@scripts/setup.sh packages brokers
+	tests/alerts/nothing_lost.py --kills $(KILLS) --events $(EVENTS)
+
+false-alarms: setup ## an hour of normal frames under changing light, and the clips' real anomalies: false and missed alarms; CLIPS="car"
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge
+	tests/alerts/false_alarms.py $(CLIPS:%=--clip %)
+
 soak: ## runs the edge for MINUTES=30 with a camera that is killed every minute; BUNDLE=<file> takes a trained one
 	@scripts/setup.sh packages
 	tests/streams/soak.py --minutes $(MINUTES) $(if $(BUNDLE),--bundle "$(BUNDLE)")
@@ -88,6 +99,7 @@ bench-edge: setup ## times the edge encoder beside onnxruntime, tract and rten, 
 	cargo build $(CARGO_FLAGS) --manifest-path tests/peers/Cargo.toml --target-dir target/peers
 	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
 
+<<<<<<< HEAD
 count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit ARM, emulated; BUNDLES="name=file ..."
 	@scripts/setup-python.sh
 	@scripts/setup.sh counting
@@ -96,6 +108,14 @@ count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit
 	target/python/bin/python scripts/count_edge.py $(BUNDLES)
 
 test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory
+=======
+networks: setup ## trains the networks of the family `edge` on real pictures: AUROC against time; FLAGS="--seeds 1 bottle"
+	cargo build $(CARGO_FLAGS) -p salad-trainer
+	cargo build $(CARGO_FLAGS) -p salad-edge --bins --example encode
+	scripts/pareto.py $(FLAGS)
+
+test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
+>>>>>>> 2516f8c
 	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>

@@ -74,6 +74,19 @@ def edge_scores(out, bundle, form, paths):
     return scores
 
 
+def settings(out):
+    """The keys of a run's configuration, of whatever table."""
+    config = (out / "config.toml").read_text(encoding="utf-8")
+    return {key: text.strip('"') for key, _, text in (line.partition(" = ") for line in config.splitlines())}
+
+
+def test_images(out):
+    """The rows of a run's scores.csv that are the test set's, and where their pictures are."""
+    with open(out / "scores.csv", encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
+    return rows, [str(ROOT / settings(out)["root"] / r["name"]) for r in rows]
+
+
 def measure(name, seed):
     """Trains a recipe, scores its test images on the edge, prints a line, and gives the figures by name."""
     _, recipe, sets = RECIPES[name]
@@ -89,12 +102,8 @@ def measure(name, seed):
     subprocess.run(train, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     with open(out / "history.csv", encoding="utf-8", newline="") as file:
         took = sum(float(r["seconds"]) for r in csv.DictReader(file))
-    config = (out / "config.toml").read_text(encoding="utf-8")
-    value = {key: text.strip('"') for key, _, text in (line.partition(" = ") for line in config.splitlines())}
-    threads = int(value["threads"]) or os.cpu_count()
-    with open(out / "scores.csv", encoding="utf-8", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
-    paths = [str(ROOT / value["root"] / r["name"]) for r in rows]
+    threads = int(settings(out)["threads"]) or os.cpu_count()
+    rows, paths = test_images(out)
     bundle = next(out.glob("*.salad"))
     pixel = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["forms"]
     figures = {}

@@ -137,7 +137,7 @@ mod tests {
     use crate::pipeline::{Gates, Pipeline, Summary};
     use crate::sinks::Sinks;
     use crate::sinks::json_lines::EventLog;
-    use crate::source::{Captured, Next, Source, SourceError};
+    use crate::source::{Captured, Next, Picture, Source, SourceError};
     use crate::store::StoreSettings;
     use crate::support::{anomalous_frame, bundle};
     use std::path::Path;
@@ -200,7 +200,7 @@ mod tests {
                 }
                 let start = Moment { elapsed: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
                 let at = start.plus(Duration::from_secs(self.1.into()));
-                Ok(Next::Frame(Captured { frame: anomalous_frame(), name: "camera".into(), at }))
+                Ok(Next::Frame(Captured { picture: Picture::of(anomalous_frame()), name: "camera".into(), at }))
             }
         }
         let dir = tempfile::tempdir().unwrap();

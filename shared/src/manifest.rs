@@ -87,7 +87,7 @@ impl std::fmt::Display for Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderInfo {
-    /// The network's name: `unet`, `edge` or `resnet18`.
+    /// The network's name: `unet`, `edge-s`, `edge`, `edge-l` or `resnet18`.
     pub network: String,
     /// Length d of the embedding, 1 to 4096.
     pub embedding_dim: u32,

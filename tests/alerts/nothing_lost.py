@@ -22,7 +22,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OUT = ROOT / "target/alerts"
+OUT = ROOT / "target/alerts/lost"
 sys.path.insert(0, str(ROOT / "tests/streams"))
 from edge import EDGE, build  # noqa: E402
 
@@ -97,6 +97,52 @@ class Web(threading.Thread):
             time.sleep(self.mood.uniform(0.05, 1))
 
 
+class Broker(threading.Thread):
+    """mosquitto, ended at random moments and started again, and a client whose session it keeps."""
+
+    def __init__(self, mood, folder):
+        super().__init__(daemon=True)
+        self.mood, self.folder, self.over, self.kills = mood, folder, False, 0
+        folder.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        # It ends when it is asked to, so that what it has taken is on its disk: what a broker loses is not ours to keep.
+        (folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\nmax_queued_messages 0\n"
+            f"persistence_location {folder}/\nlog_dest file {folder}/log\n"
+        )
+        self.told = open(folder / "told.jsonl", "wb")
+
+    def run(self):
+        listening = None
+        while not self.over:
+            broker = subprocess.Popen([mosquitto(), "-c", self.folder / "mosquitto.conf"], stderr=subprocess.DEVNULL)
+            time.sleep(0.3)
+            if listening is None or listening.poll() is not None:
+                sub = ["mosquitto_sub", "-p", str(self.port), "-t", "salad/events", "-q", "1", "-c", "-i", "listener"]
+                listening = subprocess.Popen(sub, stdout=self.told, stderr=subprocess.DEVNULL)
+            until = time.monotonic() + self.mood.uniform(1, 10)
+            while time.monotonic() < until and not self.over:
+                time.sleep(0.05)
+            if self.over:
+                time.sleep(3)  # For what the listener has yet to hear.
+            broker.terminate()
+            broker.wait()
+            self.kills += 1
+            time.sleep(self.mood.uniform(0.05, 1))
+        listening.terminate()
+
+    def seen(self):
+        lines = (self.folder / "told.jsonl").read_text().splitlines()
+        messages = [message for line in lines if (message := whole(line))]
+        return [{"id": m["after"]["id"], "kind": m["type"], "key": m["key"]} for m in messages]
+
+
+def mosquitto():
+    return shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+
+
 class Edge:
     """salad-edge, killed and started again."""
 
@@ -150,6 +196,12 @@ def main():
         f'[[sinks]]\nname = "web"\nwebhook = {{ url = "http://127.0.0.1:{web.port}/alerts", timeout_secs = 2 }}\n'
         '[[sinks]]\nname = "file"\njson_lines = { path = "told.jsonl" }\n'
     )
+    broker = Broker(random.Random(arguments.seed + 2), OUT / "broker") if mosquitto() else None
+    if broker:
+        sinks += f'[[sinks]]\nname = "mqtt"\nmqtt = {{ host = "127.0.0.1", port = {broker.port}, timeout_secs = 2 }}\n'
+        broker.start()
+    else:
+        print("skipped: MQTT, since mosquitto is not installed")
     (OUT / "edge.toml").write_text(
         f'bundle = "{bundle}"\nform = "f32"\n[source]\nreplay = {{ path = "frames", fps = 5, loop = true, pace = "fast" }}\n'
         "[decision]\nthreshold = THRESHOLD\nwindow_frames = 1\ntrigger_frames = 1\ncooldown_secs = 0\n"
@@ -172,7 +224,8 @@ def main():
     kills = len(between)
     edge.process.send_signal(signal.SIGTERM)
     edge.process.wait()
-    print(f"{kills} kills of salad-edge, {web.kills} of the receiver; the store was intact after {sum(between)} of them")
+    broker_kills = broker.kills if broker else 0
+    print(f"{kills} kills of salad-edge, {web.kills} of the receiver, {broker_kills} of the broker; the store was intact after {sum(between)} of them")
     still = OUT / "still"
     still.mkdir()
     shutil.copy(OUT / "frames/00.ppm", still)
@@ -187,9 +240,14 @@ def main():
     edge.process.send_signal(signal.SIGTERM)
     edge.process.wait()
     web.over = True
+    if broker:
+        broker.over = True
+        broker.join()
     events = dict(look(store, "SELECT id, ended FROM events"))
     lines = (OUT / "told.jsonl").read_text().splitlines()
     receivers = {"webhook": web.seen, "file": [m for line in lines if (m := whole(line))]}
+    if broker:
+        receivers["mqtt"] = broker.seen()
     good = all(between) and is_intact(store)
     print(f"{len(events)} events in {time.monotonic() - begun:.0f} s, {sum(e is None for e in events.values())} of them open")
     for name, seen in receivers.items():

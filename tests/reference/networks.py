@@ -1,10 +1,15 @@
-"""The networks `unet` and `edge` of METHOD.md and the trainer, their parameters under the trainer's names."""
+"""The networks `unet` and `edge`, in its sizes, of METHOD.md and the trainer, their parameters under the trainer's names."""
 
 from collections import OrderedDict
 
 from torch import nn
 
-WIDTHS = {"unet": [16, 32, 64, 128, 256, 512, 1024], "edge": [16, 32, 64, 128, 192]}
+WIDTHS = {
+    "unet": [16, 32, 64, 128, 256, 512, 1024],
+    "edge-s": [16, 16, 32, 64, 96],
+    "edge": [16, 32, 64, 128, 192],
+    "edge-l": [32, 64, 128, 192, 256],
+}
 
 
 class Block(nn.Sequential):
@@ -79,7 +84,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, network, size):
         super().__init__()
-        build = {"unet": unet, "edge": edge}[network["kind"]]
+        build = unet if network["kind"] == "unet" else edge
         widths = network["widths"] or WIDTHS[network["kind"]]
         encoder, decoder = build(network["embedding_dim"], size["size"], size["channels"], widths)
         self.encoder, self.decoder = nn.Sequential(encoder), nn.Sequential(decoder)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import data
 import method
-from networks import Autoencoder
+from networks import WIDTHS, Autoencoder
 
 WARM_UP_STEPS = 3
 
@@ -43,7 +43,7 @@ def beyond(config):
     """Settings that the reference has not: with them the two would do different work."""
     augment, train, network = config["augment"], config["train"], config["network"]
     off = {
-        "network.kind": network["kind"] in ("edge", "unet"),
+        "network.kind": network["kind"] in WIDTHS,
         "network.patch": "patch" not in network,
         "train.negatives": train["negatives"] == "none",
         "augment.crop_min_area": augment["crop_min_area"] == 1,

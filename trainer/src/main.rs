@@ -128,7 +128,7 @@ struct Overrides {
     /// Seed of everything random.
     #[arg(long)]
     seed: Option<u64>,
-    /// `edge`, `unet` or `resnet18`.
+    /// `edge-s`, `edge` (or `edge-m`), `edge-l`, `unet` or `resnet18`.
     #[arg(long)]
     network: Option<String>,
     /// Side of the square that images are resized to, pixels.

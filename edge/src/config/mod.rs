@@ -432,7 +432,7 @@ mod tests {
         assert!(config.store.is_some() && config.sinks.is_empty());
         // The sinks that are commented out, all together.
         let (text, sinks) = text.split_once("# [[sinks]]").unwrap();
-        for secret in ["webhook.secret", "mail.password"] {
+        for secret in ["webhook.secret", "mail.password", "mqtt.password"] {
             fs::write(dir.path().join(secret), "hush\n").unwrap();
         }
         let setting = |line: &&str| {
@@ -442,7 +442,7 @@ mod tests {
         let with_sinks = format!("{text}\n[[sinks]]\n{}", lines.join("\n"));
         let config = Config::parse(&with_sinks, &dir.path().join("edge.toml")).unwrap();
         let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-        assert_eq!(names, ["office", "siren", "shift", "lamp", "archive"]);
+        assert_eq!(names, ["office", "siren", "shift", "lamp", "home", "archive"]);
         // Each other setting that is commented out is another choice, and taken too.
         let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned()).filter(|key| !key.contains(' '));
         let choices = text.lines().filter_map(|line| line.strip_prefix("# ").filter(|choice| key(choice).is_some()));

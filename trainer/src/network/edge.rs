@@ -1,12 +1,19 @@
-//! `edge`: small and made for integer arithmetic on ARM. Plain ReLU, strides instead of pooling, no depthwise convolutions.
-//! 0.10 GFLOP at 128 x 128 x 3.
+//! `edge` and its smaller and larger sisters: made for integer arithmetic on ARM. Plain ReLU, strides instead of pooling, no
+//! depthwise convolutions. docs/networks.md has what each costs and brings.
 
 use super::layer::{Layer, Shape};
 use crate::folded::Activation::Relu;
 use tch::nn;
 
-/// Channels of each stage.
-pub(super) const WIDTHS: [i64; 5] = [16, 32, 64, 128, 192];
+/// Channels of each stage: multiples of 16, which is how many the device's kernels work on side by side.
+pub(super) type Widths = [i64; 5];
+
+/// `edge-s`: 0.03 GFLOP at 128 x 128 x 3.
+pub(super) const SMALL: Widths = [16, 16, 32, 64, 96];
+/// `edge`, or `edge-m`: 0.10 GFLOP.
+pub(super) const MEDIUM: Widths = [16, 32, 64, 128, 192];
+/// `edge-l`: 0.32 GFLOP.
+pub(super) const LARGE: Widths = [32, 64, 128, 192, 256];
 
 /// For whole images. Each stage halves the side with a 3 x 3 convolution of stride 2; all but the first and the last add a 3 x 3 of stride 1.
 /// A 1 x 1 convolution over the map that is left makes the embedding, so that each place of the picture has its share of

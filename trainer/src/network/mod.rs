@@ -3,6 +3,8 @@
 mod edge;
 mod layer;
 mod resnet18;
+#[cfg(test)]
+mod tests;
 mod unet;
 mod upsampled;
 
@@ -33,7 +35,7 @@ pub struct NetworkConfig {
     /// ([`crate::init`]); without it weights are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// `edge`: an embedding for each place of the picture, so that the score says where it is not normal. Without this
+    /// `edge` in any size: an embedding for each place of the picture, so that the score says where it is not normal. Without this
     /// table the whole image has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchConfig>,
@@ -79,8 +81,15 @@ const CIFAR_SIDE: u32 = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkKind {
-    /// Small: plain ReLU and strides, made for integer arithmetic on ARM.
+    /// `edge` with fewer channels.
+    #[serde(rename = "edge-s")]
+    EdgeSmall,
+    /// Small: plain ReLU and strides, made for integer arithmetic on ARM. `edge-m` is another name of it.
+    #[serde(alias = "edge-m")]
     Edge,
+    /// `edge` with more channels.
+    #[serde(rename = "edge-l")]
+    EdgeLarge,
     /// The paper's.
     Unet,
     /// The residual network that weights from elsewhere are most often of.
@@ -91,9 +100,27 @@ impl NetworkKind {
     /// The name in recipes and manifests.
     pub fn name(self) -> &'static str {
         match self {
+            NetworkKind::EdgeSmall => "edge-s",
             NetworkKind::Edge => "edge",
+            NetworkKind::EdgeLarge => "edge-l",
             NetworkKind::Unet => "unet",
             NetworkKind::Resnet18 => "resnet18",
+        }
+    }
+
+    /// Whether it is `edge` in one of its sizes.
+    fn is_edge(self) -> bool {
+        matches!(self, NetworkKind::EdgeSmall | NetworkKind::Edge | NetworkKind::EdgeLarge)
+    }
+
+    /// Channels of each stage where the configuration names none.
+    fn widths(self) -> &'static [i64] {
+        match self {
+            NetworkKind::EdgeSmall => &edge::SMALL,
+            NetworkKind::Edge => &edge::MEDIUM,
+            NetworkKind::EdgeLarge => &edge::LARGE,
+            NetworkKind::Unet => &unet::WIDTHS,
+            NetworkKind::Resnet18 => &resnet18::WIDTHS,
         }
     }
 }
@@ -139,9 +166,9 @@ impl NetworkConfig {
             ));
         }
         let halvings = match self.kind {
-            NetworkKind::Edge => widths.len(),
             NetworkKind::Unet => widths.len() - 1,
             NetworkKind::Resnet18 => self.stem(side).halvings(),
+            _ => widths.len(),
         };
         if !side.is_multiple_of(1 << halvings) {
             return Err(format!(
@@ -159,11 +186,12 @@ impl NetworkConfig {
                  lower it or network.widths"
             ));
         }
-        if self.kind == NetworkKind::Edge && self.patch.is_none() && self.embedding_dim % cells != 0 {
+        if self.kind.is_edge() && self.patch.is_none() && self.embedding_dim % cells != 0 {
             return Err(format!(
-                "network.embedding_dim = {}: `edge` spreads it over the {cells} places of its last map, so it has to be a \
+                "network.embedding_dim = {}: `{}` spreads it over the {cells} places of its last map, so it has to be a \
                  multiple of {cells}; change it, input.size or network.widths",
-                self.embedding_dim
+                self.embedding_dim,
+                self.kind.name()
             ));
         }
         Ok(())
@@ -175,18 +203,12 @@ impl NetworkConfig {
     }
 
     fn widths(&self) -> Vec<i64> {
-        match (self.widths.is_empty(), self.kind) {
-            (false, _) => self.widths.clone(),
-            (true, NetworkKind::Edge) => {
-                let stages = self.patch.as_ref().map_or(edge::WIDTHS.len(), PatchConfig::stages);
-                edge::WIDTHS
-                    .into_iter()
-                    .chain(std::iter::repeat(edge::WIDTHS[edge::WIDTHS.len() - 1]))
-                    .take(stages)
-                    .collect()
-            }
-            (true, NetworkKind::Unet) => unet::WIDTHS.to_vec(),
-            (true, NetworkKind::Resnet18) => resnet18::WIDTHS.to_vec(),
+        let own = self.kind.widths();
+        match &self.patch {
+            _ if !self.widths.is_empty() => self.widths.clone(),
+            // As many stages as the stride takes; further ones are as wide as the last.
+            Some(patch) => own.iter().chain(own.last().into_iter().cycle()).take(patch.stages()).copied().collect(),
+            None => own.to_vec(),
         }
     }
 
@@ -218,7 +240,7 @@ impl PatchConfig {
 
     /// Says what is wrong with the numbers for this network and input side, if anything is.
     fn check(&self, network: &NetworkConfig, side: u32) -> Result<(), String> {
-        if network.kind != NetworkKind::Edge {
+        if !network.kind.is_edge() {
             return Err(format!(
                 "network.patch: `{}` gives one embedding an image; remove the table, or set network.kind = \"edge\"",
                 network.kind.name()
@@ -270,12 +292,12 @@ impl Autoencoder {
         let (side, channels) = (i64::from(input.width), i64::from(input.channels));
         let (widths, dim) = (config.widths(), config.embedding_dim);
         let (encoder, decoder) = match (config.kind, &config.patch) {
-            (NetworkKind::Edge, Some(patch)) => edge::patch_layers(root, &widths, dim, patch.receptive_field, channels),
-            (NetworkKind::Edge, None) => edge::layers(root, &widths, dim, side, channels),
             (NetworkKind::Unet, _) => unet::layers(root, &widths, dim, side, channels),
             (NetworkKind::Resnet18, _) => {
                 resnet18::layers(root, config.stem(input.width), &widths, dim, side, channels)
             }
+            (_, Some(patch)) => edge::patch_layers(root, &widths, dim, patch.receptive_field, channels),
+            (_, None) => edge::layers(root, &widths, dim, side, channels),
         };
         let places = config.grid(input.width);
         Autoencoder { encoder, decoder, input: input.clone(), places }
@@ -345,166 +367,4 @@ pub fn to_array(rows: &Tensor) -> Result<Array2<f32>, tch::TchError> {
 pub fn to_floats(t: &Tensor) -> Result<Vec<f32>, tch::TchError> {
     let t = t.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
     Vec::<f32>::try_from(&t)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Device;
-
-    fn built(kind: NetworkKind, side: u32, widths: Vec<i64>) -> (nn::VarStore, Autoencoder, InputSpec) {
-        tch::manual_seed(3);
-        let config = NetworkConfig { kind, embedding_dim: 32, widths, ..Default::default() };
-        config.check(side).unwrap();
-        let input = InputSpec { width: side, height: side, channels: 3 };
-        let store = nn::VarStore::new(Device::Cpu);
-        let net = Autoencoder::new(&store.root(), &config, &input);
-        (store, net, input)
-    }
-
-    #[test]
-    fn embeddings_are_unit_vectors_and_reconstructions_images() {
-        let small = || vec![4, 8, 8, 16];
-        for (kind, side, widths) in [
-            (NetworkKind::Edge, 64, vec![]),
-            (NetworkKind::Unet, 32, vec![8, 16, 16]),
-            // What is left is 3 x 3 places, and no padding may enlarge it.
-            (NetworkKind::Unet, 24, vec![8, 8, 8, 8]),
-            (NetworkKind::Resnet18, 8, small()),
-            (NetworkKind::Resnet18, 40, small()),
-            (NetworkKind::Resnet18, 96, small()),
-        ] {
-            let (_store, net, _) = built(kind, side, widths);
-            let side = i64::from(side);
-            let z = net.encode(&Tensor::rand([5, 3, side, side], (Kind::Float, Device::Cpu)), true);
-            assert_eq!(z.size(), [5, 32, 1, 1]);
-            let norms = to_floats(&z.norm_scalaropt_dim(2, [1], false)).unwrap();
-            assert!(norms.iter().all(|n| (n - 1.0).abs() < 1e-5), "{norms:?}");
-            let x = net.decode(&z, true);
-            assert_eq!(x.size(), [5, 3, side, side]);
-            assert!(x.abs().max().double_value(&[]) <= 1.0);
-        }
-    }
-
-    #[test]
-    fn with_patches_every_place_has_an_embedding_and_sees_what_was_asked_for() {
-        let patch = PatchConfig { stride: 8, receptive_field: 40, ..PatchConfig::default() };
-        let config = NetworkConfig { embedding_dim: 24, patch: Some(patch), ..NetworkConfig::default() };
-        config.check(64).unwrap();
-        let input = InputSpec { width: 64, height: 64, channels: 1 };
-        let store = nn::VarStore::new(Device::Cpu);
-        let net = Autoencoder::new(&store.root(), &config, &input);
-        let images = Tensor::rand([3, 1, 64, 64], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
-        let z = net.encode(&images, true);
-        assert_eq!((z.size(), net.decode(&z, true).size()), (vec![3, 24, 8, 8], vec![3, 1, 64, 64]));
-        let z = to_rows(&net.encode(&images, false));
-        let folded = net.fold().unwrap();
-        let found = folded.encode(&to_floats(&images).unwrap(), 3).unwrap();
-        assert_eq!(found.dim(), (3 * 64, 24));
-        let expected = to_floats(&z).unwrap();
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
-        // What lies outside a place's field does not change its embedding, what lies inside does.
-        let field = folded.receptive_field() as i64;
-        assert!((40..=56).contains(&field), "{field}");
-        let changed = images.copy();
-        let _ = changed.narrow(3, 36 + field / 2 + 1, 64 - (36 + field / 2 + 1)).fill_(0.9);
-        let moved = (to_rows(&net.encode(&changed, false)) - &z).abs().view([3, 8, 8, 24]).amax([0, 3], false);
-        assert_eq!(moved.narrow(1, 0, 4).max().double_value(&[]), 0.0);
-        assert!(moved.narrow(1, 6, 2).min().double_value(&[]) > 1e-4);
-    }
-
-    #[test]
-    fn patches_that_do_not_fit_are_refused() {
-        let with = |patch: PatchConfig| NetworkConfig { patch: Some(patch), ..NetworkConfig::default() };
-        for (patch, key) in [
-            (PatchConfig { stride: 12, ..Default::default() }, "stride = 12"),
-            (PatchConfig { stride: 0, ..Default::default() }, "stride = 0"),
-            (PatchConfig { receptive_field: 0, ..Default::default() }, "receptive_field = 0"),
-            (PatchConfig { bank_places: 0, ..Default::default() }, "bank_places = 0"),
-            (PatchConfig { top: 0, ..Default::default() }, "top = 0"),
-        ] {
-            let error = with(patch).check(64).unwrap_err();
-            assert!(error.contains("network.patch.") && error.contains(key), "{error}");
-        }
-        let unet = NetworkConfig { kind: NetworkKind::Unet, ..with(PatchConfig::default()) };
-        assert!(unet.check(64).unwrap_err().contains("one embedding an image"));
-        let widths = NetworkConfig { widths: vec![8, 8], ..with(PatchConfig::default()) };
-        assert!(widths.check(64).unwrap_err().contains("takes 3 stages"));
-    }
-
-    #[test]
-    fn the_papers_network_has_its_parameters_and_cost() {
-        let (_store, net, _) = built(NetworkKind::Unet, 256, vec![]);
-        let folded = net.fold().unwrap();
-        let millions = folded.parameters() as f64 / 1e6;
-        let gflop = folded.flop() as f64 / 1e9;
-        // METHOD: 22.1 M parameters and 3.1 GFLOP with d = 200; here d = 32 saves 168 x 1024 x 16 weights.
-        assert!((millions + 168.0 * 1024.0 * 16.0 / 1e6 - 22.1).abs() < 0.1, "{millions}");
-        assert!((gflop - 3.1).abs() < 0.1, "{gflop}");
-    }
-
-    #[test]
-    fn the_edge_network_keeps_its_budget() {
-        let (_store, net, _) = built(NetworkKind::Edge, 128, vec![]);
-        let gflop = net.fold().unwrap().flop() as f64 / 1e9;
-        assert!(gflop <= 0.15, "{gflop} GFLOP");
-    }
-
-    #[test]
-    fn a_resnet18_has_its_parameters_and_cost() {
-        let (_store, net, _) = built(NetworkKind::Resnet18, 224, vec![]);
-        let folded = net.fold().unwrap();
-        // torchvision's 11,689,512 without the classifier's 513,000 and without the scales of 4,800 channels, which are
-        // folded; and the layer to the embedding.
-        assert_eq!(folded.parameters(), 11_689_512 - 513_000 - 4_800 + 513 * 32);
-        let gflop = folded.flop() as f64 / 1e9;
-        // torchvision says 1.814 billion multiply-adds.
-        assert!((gflop - 2.0 * 1.814).abs() < 0.01, "{gflop}");
-        let (_store, net, _) = built(NetworkKind::Resnet18, 32, vec![]);
-        let gflop = net.fold().unwrap().flop() as f64 / 1e9;
-        assert!((gflop - 2.0 * 0.556).abs() < 0.01, "{gflop}");
-    }
-
-    #[test]
-    fn the_folded_net_computes_what_the_network_does() {
-        for (kind, side, widths) in [
-            (NetworkKind::Edge, 32, vec![8, 8, 8]),
-            (NetworkKind::Unet, 24, vec![8, 8, 8, 8]),
-            (NetworkKind::Resnet18, 16, vec![4, 8, 8, 16]),
-            (NetworkKind::Resnet18, 96, vec![4, 8, 8, 16]),
-        ] {
-            let (_store, net, input) = built(kind, side, widths);
-            let images = Tensor::rand([6, 3, i64::from(side), i64::from(side)], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
-            // Statistics that are not those of the beginning.
-            let _ = net.encode(&images, true);
-            let expected = to_floats(&to_rows(&net.encode(&images, false))).unwrap();
-            let found = net.fold().unwrap().encode(&to_floats(&images).unwrap(), 6).unwrap();
-            assert_eq!(found.dim(), (6, expected.len() / 6), "{input:?}");
-            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{kind:?} {side}");
-        }
-    }
-
-    #[test]
-    fn keys_of_another_network_and_stems_that_do_not_fit_are_refused() {
-        let resnet = NetworkConfig { kind: NetworkKind::Resnet18, ..Default::default() };
-        assert_eq!((resnet.stem(64), resnet.stem(65)), (resnet18::Stem::Cifar, resnet18::Stem::Imagenet));
-        resnet.check(56).unwrap();
-        resnet.check(96).unwrap();
-        assert!(resnet.check(60).unwrap_err().contains("multiple of 8"));
-        assert!(resnet.check(72).unwrap_err().contains("multiple of 32"));
-        NetworkConfig { stem: StemChoice::Cifar, ..resnet.clone() }.check(72).unwrap();
-        assert!(NetworkConfig { widths: vec![8, 8, 8], ..resnet }.check(64).unwrap_err().contains("4 stages"));
-        let edge = NetworkConfig { init: Some("w.safetensors".into()), ..Default::default() };
-        assert!(edge.check(128).unwrap_err().contains("network.init = \"w.safetensors\": only `resnet18`"));
-        let edge = NetworkConfig { stem: StemChoice::Cifar, ..Default::default() };
-        assert!(edge.check(128).unwrap_err().contains("network.stem = \"cifar\": only `resnet18`"));
-    }
-
-    #[test]
-    fn impossible_sizes_are_refused() {
-        let config = NetworkConfig::default();
-        assert!(config.check(100).unwrap_err().contains("input.size"));
-        assert!(NetworkConfig { embedding_dim: 0, ..config.clone() }.check(128).is_err());
-        assert!(NetworkConfig { widths: vec![4], ..config }.check(128).is_err());
-    }
 }

@@ -99,7 +99,6 @@ bench-edge: setup ## times the edge encoder beside onnxruntime, tract and rten, 
 	cargo build $(CARGO_FLAGS) --manifest-path tests/peers/Cargo.toml --target-dir target/peers
 	target/python/bin/python scripts/bench_edge.py $(BUNDLES)
 
-<<<<<<< HEAD
 count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit ARM, emulated; BUNDLES="name=file ..."
 	@scripts/setup-python.sh
 	@scripts/setup.sh counting
@@ -107,15 +106,11 @@ count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit
 	@scripts/edge-cross.sh arm64 --example encode
 	target/python/bin/python scripts/count_edge.py $(BUNDLES)
 
-test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory
-=======
 networks: setup ## trains the networks of the family `edge` on real pictures: AUROC against time; FLAGS="--seeds 1 bottle"
-	cargo build $(CARGO_FLAGS) -p salad-trainer
-	cargo build $(CARGO_FLAGS) -p salad-edge --bins --example encode
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge --example encode
 	scripts/pareto.py $(FLAGS)
 
-test-kernels: ## holds the integer kernels of x86-64 and, under emulation, 64-bit ARM against the plain reference
->>>>>>> 2516f8c
+test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory
 	@scripts/test-kernels.sh
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>

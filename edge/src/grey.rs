@@ -102,10 +102,9 @@ pub mod tests {
         for side in [8, 128] {
             let smaller = Decoder::covering(side, side).decode(&jpeg).unwrap().frame;
             assert!(smaller.width() < 640);
-            let [of_whole, of_smaller] = [&whole, &smaller].map(|frame| Grey::of(frame, 80, 60));
-            let contrast = of_smaller.contrast() / of_whole.contrast();
-            assert!((contrast - 1.0).abs() < 0.02, "{side}: {contrast}");
-            assert!(of_whole.changed(&of_smaller, 8.0) < 0.002);
+            let [of_whole, of_smaller] = [&whole, &smaller].map(|frame| Grey::of(frame, 64, 48));
+            let (contrast, changed) = (of_smaller.contrast() / of_whole.contrast(), of_whole.changed(&of_smaller, 8.0));
+            assert!((contrast - 1.0).abs() < 0.05 && changed < 0.01, "{side}: {contrast} {changed}");
         }
     }
 

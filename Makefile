@@ -132,7 +132,7 @@ lint: setup ## formatting, clippy, documentation, dependency rules, licences
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
-fuzz: ## fuzzes the bundle reader for SECONDS=60
+fuzz: ## fuzzes the readers of bundles and pictures for SECONDS=60
 	@scripts/setup.sh packages
 	@scripts/fuzz.sh $(SECONDS)
 

@@ -41,7 +41,16 @@ pub(crate) mod fixtures {
 
     /// A JPEG's bytes.
     pub(crate) fn fixture(name: &str) -> Vec<u8> {
-        std::fs::read(format!("{}/tests/fixtures/jpeg/{name}.jpg", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        macro_rules! files {
+            ($($name:literal),*) => {
+                match name {
+                    $($name => include_bytes!(concat!("../../tests/fixtures/jpeg/", $name, ".jpg")).as_slice(),)*
+                    _ => unreachable!("no fixture {name}"),
+                }
+            };
+        }
+        files!("420", "422", "444-optimized", "420-restarts", "420-edges", "grey", "odd", "progressive", "cmyk", "rgb")
+            .to_vec()
     }
 }
 

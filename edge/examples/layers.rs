@@ -58,6 +58,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 enum Layers {
     None,
     Dense,

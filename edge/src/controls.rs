@@ -92,7 +92,7 @@ impl Controls {
     pub fn pause(&self, paused: bool) {
         self.state().asked.paused = paused;
         log::info!("alerts are {}", if paused { "paused" } else { "no longer paused" });
-        self.keep(PAUSED, paused.then(|| "true".to_owned()));
+        self.keep(PAUSED, paused.then_some("true"));
     }
 
     /// Changes the threshold; `None` goes back to that of model and configuration. Says whether it can be one: a score, 0
@@ -107,13 +107,13 @@ impl Controls {
             state.asked.threshold
         };
         log::info!("the threshold is now {now}");
-        self.keep(THRESHOLD, threshold.map(|t| t.to_string()));
+        self.keep(THRESHOLD, threshold.map(|t| t.to_string()).as_deref());
         true
     }
 
-    fn keep(&self, name: &str, value: Option<String>) {
+    fn keep(&self, name: &str, value: Option<&str>) {
         let Some(store) = &self.store else { return };
-        if let Err(error) = store.set(name, value.as_deref()) {
+        if let Err(error) = store.set(name, value) {
             log::warn!("{error}; what was set for {name} holds until the program ends");
         }
     }

@@ -59,7 +59,7 @@ impl Decoder {
         );
         let swapped = |(a, b)| if turned { (b, a) } else { (a, b) };
         let least = swapped(least);
-        let fits = |side: u32, least: u32, by: u32| side % by == 0 && side / by >= least;
+        let fits = |side: u32, least: u32, by: u32| side.is_multiple_of(by) && side / by >= least;
         let divisor = [8, 4, 2].into_iter().find(|by| fits(width, least.0, *by) && fits(height, least.1, *by))?;
         if u64::from(width) * u64::from(height) > MAX_PIXELS {
             return None;

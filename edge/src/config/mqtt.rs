@@ -88,7 +88,7 @@ impl Checker<'_> {
         for (field, prefix, may_be_empty) in
             [("sinks.mqtt.prefix", &raw.prefix, false), ("sinks.mqtt.discovery", &raw.discovery, true)]
         {
-            if !is_prefix(prefix) && !(may_be_empty && prefix.is_empty()) {
+            if !(is_prefix(prefix) || may_be_empty && prefix.is_empty()) {
                 return error(field, prefix, "has to be a topic without wildcards, with no / before or after it");
             }
         }

@@ -1,6 +1,6 @@
 //! MQTT: a device's states and events on a broker, Home Assistant's discovery, and commands from there.
 //!
-//! A thread of its own keeps the connection ([`keeper`]); a message is handed to it, and counts as delivered when the broker
+//! A thread of its own keeps the connection (`keeper.rs`); a message is handed to it, and counts as delivered when the broker
 //! has acknowledged all that it changes. States are kept by the broker: said twice, they change nothing.
 
 mod board;

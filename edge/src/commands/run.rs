@@ -76,7 +76,6 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let input = &model.manifest.input;
     let (width, height) = config.camera.regions.whole(input.width, input.height);
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
-    let mut source = source::ahead::where_cores_are(source);
     let store = open_store(&config)?;
     let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()));
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
@@ -84,6 +83,8 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
     let pipeline = pipeline.controlled_by(controls);
+    // Only now, so that a camera's time to start is not spent on the rest of the start.
+    let mut source = source::ahead::where_cores_are(source);
     let mut service = Service::ready();
     let (summary, result) = pipeline.run(source.as_mut(), stop, &mut |summary| service.beat(summary));
     service.stopping();

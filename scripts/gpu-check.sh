@@ -5,7 +5,7 @@
 # follows the trainer's steps there, and whether the trainer is twice as fast. It needs no cargo, only the built program and
 # a libtorch 2.11.0 with CUDA:
 #   LD_LIBRARY_PATH=<torch>/lib scripts/gpu-check.sh [salad-trainer]
-# GPU=cpu tries the script itself where there is none.
+# GPU=cpu tries the script itself where there is none. ROUNDS=3 and SECONDS_EACH=10 say how long speed is measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 trainer=${1:-target/release/salad-trainer}
@@ -51,5 +51,11 @@ python3 -c 'import torch, PIL, safetensors' 2>/dev/null ||
   { echo "gpu-check: python3 has no torch, Pillow or safetensors: the reference is left out"; exit 0; }
 "$trainer" trace $out/scene --device "$gpu" --set train.precision=f32 --set train.learning_rate=1e-5 --out $out/trace
 python3 tests/reference/agreement.py $out/trace --device "$gpu"
-python3 tests/reference/bench.py "$trainer" $out/scene/train/good --at-least 2 -- --device "$gpu"
-python3 tests/reference/bench.py "$trainer" $out/scene/train/good --at-least 2 -- --device "$gpu" --network unet --size 256
+speed() {
+  python3 tests/reference/bench.py "$trainer" $out/scene/train/good --rounds "${ROUNDS:-3}" --seconds "${SECONDS_EACH:-10}" \
+    --at-least 2 -- --device "$gpu" "$@"
+}
+failed=0
+speed || failed=1
+speed --network unet --size 256 --set train.views=1 || failed=1
+exit $failed

@@ -22,7 +22,7 @@ import tarfile
 from pathlib import Path
 
 import pareto_plot
-from bench_edge import Worker
+from bench_edge import FRAMES, Worker, end, interleaved
 from measure import ROOT, auroc, edge_scores, test_images, unpack
 
 TRAINER = ROOT / "target/release/salad-trainer"
@@ -43,7 +43,6 @@ DATA = {
     "kermany": ("kermany_cxr", "kermany", ["input.size=64", "train.phase1_epochs=8", "train.round_epochs=2"]),
 }
 KERNELS = {"fastest": {}, "AVX2": {"SALAD_KERNEL": "avx2"}}
-FRAMES = 10
 
 
 def flags(settings):
@@ -92,17 +91,9 @@ def times(runs, input_shape, rounds):
     for kernel, environment in KERNELS.items():
         for network, run in runs.items():
             encode = [ROOT / "target/release/examples/encode", "salad", run["encoder"], *map(str, input_shape), str(run["dim"]), "1"]
-            settings = [f"{key}={value}" for key, value in environment.items()]
-            workers[kernel, network] = Worker(["env", *settings, *encode])
-    measured = {key: [] for key in workers}
-    for worker in workers.values():
-        worker.times(FRAMES)
-    for _ in range(rounds):
-        for key, worker in workers.items():
-            measured[key].append(worker.times(FRAMES))
-    for worker in workers.values():
-        worker.process.kill()
-        worker.process.wait()
+            workers[kernel, network] = Worker(encode, environment)
+    measured = interleaved(workers, FRAMES, rounds)
+    end(workers)
     ratio = lambda kernel, network: statistics.median(a / b for a, b in zip(measured[kernel, network], measured[kernel, BASE]))
     return {key: (statistics.median(measured[key]), ratio(*key)) for key in measured}
 

@@ -205,12 +205,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         if asked.paused && self.decision.close() {
             self.tell(EventKind::End, at, Some(EndReason::Paused));
         }
-        let Some(caution) = self.look_again(&frame, at) else {
+        let caution = self.look_again(&frame, at);
+        let score = self.scorer.last().score;
+        let Some(caution) = caution else {
             self.summary.unlit += 1;
-            let score = self.scorer.last().score;
             return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
-        let score = self.scorer.last().score;
         let judged = self.judged(score, at) / caution;
         let step = if asked.paused {
             Step { over: judged > asked.threshold, peak: false, change: None }

@@ -22,21 +22,22 @@ FPS = 5
 sys.path.insert(0, str(ROOT / "scripts"))
 from measure import unpack  # noqa: E402
 
-# Frames of the clip a second, and how many of them make a labelled one.
+# Frames of the clip a second.
 RATES = {"bottle": 29.83, "person": 10, "car": 12.5}
 
-# What happens to the light, minute by minute of an hour: a filter of ffmpeg for one span of time each.
+# What happens to the light, minute by minute of an hour: filters of ffmpeg for one span of time each, and for a ramp how far
+# its factor F goes from 1.
 TROUBLES = [
-    ("dusk: down to 60 % and up again", 3, 11, "lutrgb=r='val*F':g='val*F':b='val*F'", "ramp"),
-    ("a lamp is switched off", 14, 17, "lutrgb=r='val*0.55':g='val*0.55':b='val*0.5'", None),
-    ("exposure jumps up for 20 s", 20, 20.33, "lutrgb=r='min(255,val*1.5)':g='min(255,val*1.5)':b='min(255,val*1.5)'", None),
-    ("exposure jumps down for 5 s", 23, 23.083, "lutrgb=r='val*0.7':g='val*0.7':b='val*0.7'", None),
-    ("noise as in the dark", 26, 29, "noise=alls=25:allf=t", None),
-    ("a lamp flickers", 32, 33, "eq=brightness='0.12*sin(6*t)':eval=frame", None),
-    ("a second lamp", 36, 40, "eq=brightness=0.15:contrast=1.1", None),
-    ("warm light", 43, 46, "colorbalance=rm=0.15:bm=-0.15", None),
-    ("noise and dim", 49, 52, "lutrgb=r='val*0.75':g='val*0.75':b='val*0.75',noise=alls=12:allf=t", None),
-    ("sun: up to 140 % and down again", 54, 58, "lutrgb=r='min(255,val*F)':g='min(255,val*F)':b='min(255,val*F)'", "sun"),
+    ("dusk: down to 60 % and up again", 3, 11, ["lutrgb=r='val*F':g='val*F':b='val*F'"], -0.4),
+    ("a lamp is switched off", 14, 17, ["lutrgb=r='val*0.55':g='val*0.55':b='val*0.5'"], None),
+    ("exposure jumps up for 20 s", 20, 20.33, ["lutrgb=r='min(255,val*1.5)':g='min(255,val*1.5)':b='min(255,val*1.5)'"], None),
+    ("exposure jumps down for 5 s", 23, 23.083, ["lutrgb=r='val*0.7':g='val*0.7':b='val*0.7'"], None),
+    ("noise as in the dark", 26, 29, ["noise=alls=25:allf=t"], None),
+    ("a lamp flickers", 32, 33, ["eq=brightness='0.12*sin(6*t)':eval=frame"], None),
+    ("a second lamp", 36, 40, ["eq=brightness=0.15:contrast=1.1"], None),
+    ("warm light", 43, 46, ["colorbalance=rm=0.15:bm=-0.15"], None),
+    ("noise and dim", 49, 52, ["lutrgb=r='val*0.75':g='val*0.75':b='val*0.75'", "noise=alls=12:allf=t"], None),
+    ("sun: up to 140 % and down again", 54, 58, ["lutrgb=r='min(255,val*F)':g='min(255,val*F)':b='min(255,val*F)'"], 0.4),
 ]
 
 
@@ -47,13 +48,9 @@ def normal_video(clip, minutes, disturbed):
         return path
     frames = ROOT / f"target/data/intel_fixedcam/{clip}/test/good"
     filters = []
-    for _, start, end, text, shape in TROUBLES if disturbed else []:
-        during = f"enable='between(t,{start * 60},{end * 60})'"
-        for a, b, part in steps(start, end, text, shape):
-            filters += [f"{one}:enable='between(t,{a:.3f},{b:.3f})'" for one in part.split(",noise")] if shape else []
-        if not shape:
-            first, *rest = text.split(",noise")
-            filters += [f"{first}:{during}"] + [f"noise{one}:{during}" for one in rest]
+    for _, start, end, parts, depth in TROUBLES if disturbed else []:
+        for first, last, factor in spans(start, end, depth):
+            filters += [f"{part.replace('F', factor)}:enable='between(t,{first:.3f},{last:.3f})'" for part in parts]
     listing = OUT / f"{clip}.txt"
     listing.write_text("".join(f"file '{frame}'\nduration {1 / FPS}\n" for frame in sorted(frames.iterdir())))
     part = path.with_suffix(".part.mp4")
@@ -64,16 +61,16 @@ def normal_video(clip, minutes, disturbed):
     return path
 
 
-def steps(start, end, text, shape):
-    """A ramp in steps of two seconds."""
-    if not shape:
+def spans(start, end, depth):
+    """First and last second of each span with its factor: one span, or a ramp's steps of two seconds."""
+    if depth is None:
+        yield start * 60, end * 60, ""
         return
-    depth = {"ramp": -0.4, "sun": 0.4}[shape]
     count = int((end - start) * 30)
     for n in range(count):
         share = 1 - abs(2 * (n + 0.5) / count - 1)
-        a = start * 60 + n * 2
-        yield a, a + 2 - 1 / FPS / 2, text.replace("F", f"{1 + depth * share:.4f}")
+        first = start * 60 + n * 2
+        yield first, first + 2 - 1 / FPS / 2, f"{1 + depth * share:.4f}"
 
 
 def run(name, bundle, video, fps, settings):

@@ -133,8 +133,8 @@ impl Checker<'_> {
         }
         let client = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(ClientCertificate {
-                chain: self.pem("sinks.mqtt.client_certificate", &certificate)?.into_bytes(),
-                key: Secret::new(self.pem("sinks.mqtt.client_key", &key)?),
+                chain: self.read("sinks.mqtt.client_certificate", &certificate, |path| std::fs::read(path))?,
+                key: Secret::new(self.read("sinks.mqtt.client_key", &key, |path| std::fs::read_to_string(path))?),
             }),
             (None, None) => None,
             _ => {
@@ -146,10 +146,5 @@ impl Checker<'_> {
         let spec = TlsSpec { authorities, client };
         tls_config(&spec).map_err(|problem| self.error("sinks.mqtt.tls", true, problem))?;
         Ok(Some(spec))
-    }
-
-    fn pem(&self, field: &'static str, path: &Path) -> Result<String, ConfigError> {
-        let path = self.complete(path);
-        std::fs::read_to_string(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))
     }
 }

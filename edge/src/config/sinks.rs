@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -347,11 +348,7 @@ impl Checker<'_> {
     /// A secret's text, without the end of its line.
     pub(super) fn secret(&self, field: &'static str, raw: &RawSecret) -> Result<Secret, ConfigError> {
         let text = match (&raw.file, &raw.env) {
-            (Some(file), None) => {
-                let path = self.complete(file);
-                let read = std::fs::read_to_string(&path);
-                read.map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))?
-            }
+            (Some(file), None) => self.read(field, file, |path| std::fs::read_to_string(path))?,
             (None, Some(name)) => std::env::var(name)
                 .map_err(|_| self.error(field, name, "there is no such environment variable".to_owned()))?,
             _ => {
@@ -366,11 +363,20 @@ impl Checker<'_> {
         Ok(Secret(text.to_owned()))
     }
 
+    /// A file that the configuration names, by way of `reader`.
+    pub(super) fn read<T>(
+        &self,
+        field: &'static str,
+        path: &Path,
+        reader: fn(&Path) -> io::Result<T>,
+    ) -> Result<T, ConfigError> {
+        let path = self.complete(path);
+        reader(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))
+    }
+
     /// A file of certificates.
     pub(super) fn authorities(&self, field: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-        let path = self.complete(path);
-        let pem =
-            std::fs::read(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))?;
+        let pem = self.read(field, path, |path| std::fs::read(path))?;
         let found = ureq::tls::parse_pem(&pem).any(|item| matches!(item, Ok(ureq::tls::PemItem::Certificate(_))));
         if !found {
             return Err(self.error(field, path.display(), "has no certificate in PEM form".to_owned()));

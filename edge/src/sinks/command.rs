@@ -54,7 +54,8 @@ impl CommandSink {
         });
         let status = self.wait(&mut child);
         if status.is_err() {
-            kill(&child);
+            // With what it has started.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             child.wait()?;
         }
         // What it started may hold the pipes for longer than anybody wants to wait.
@@ -91,13 +92,6 @@ impl Sink for CommandSink {
             Ok((status, words)) => Err(Failure::Later(format!("{program}: {status}: {words}"))),
             Err(error) => Err(Failure::Later(format!("{program}: {error}"))),
         }
-    }
-}
-
-/// Ends the program and what it has started.
-fn kill(child: &Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 

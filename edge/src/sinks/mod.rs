@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 /// What is freed at once when the disk is full, bytes.
 const FREED: u64 = 4 << 20;
 
+/// The pause after the first attempt that failed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Between two looks whether a full disk can be written again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -188,6 +191,13 @@ impl Sinks {
             attempts: 0,
         }));
     }
+}
+
+/// The pause after so many attempts that failed: doubled with each up to `longest`, and between half and all of that, so
+/// that many devices do not come all at once.
+fn backoff(attempts: u32, longest: Duration) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+    doubled.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 /// Deletes the oldest pictures; says whether any went.

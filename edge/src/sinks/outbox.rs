@@ -1,7 +1,6 @@
 //! From the store to the sinks: each has a thread of its own, takes messages in their order, and tries until it has one.
 
-use super::Sink;
-use crate::sinks::Failure;
+use super::{Failure, Sink, backoff};
 use crate::store::{Pending, Store};
 use jiff::Timestamp;
 use std::io;
@@ -10,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time until a message is tried again, where a sink has no shorter one.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -131,7 +129,7 @@ impl Courier {
                 self.attempts = self.attempts.saturating_add(1);
                 let level = if self.attempts == 1 { log::Level::Error } else { log::Level::Debug };
                 log::log!(level, "sink {name}: {problem}; trying again until it works");
-                self.ending.pause(pause(self.attempts, self.sink.longest_pause()));
+                self.ending.pause(backoff(self.attempts, self.sink.longest_pause()));
                 return;
             }
         };
@@ -140,12 +138,6 @@ impl Courier {
             log::warn!("sink {name}: {error}; the message may be sent again after a restart");
         }
     }
-}
-
-/// Doubled with each attempt, and between half and all of that, so that many devices do not come all at once.
-fn pause(attempts: u32, longest: Duration) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(20));
-    doubled.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 #[cfg(test)]
@@ -235,7 +227,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit() {
         for (attempts, secs) in [(1, 1.0), (2, 2.0), (5, 16.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)] {
-            let pause = pause(attempts, LONGEST_PAUSE).as_secs_f64();
+            let pause = backoff(attempts, LONGEST_PAUSE).as_secs_f64();
             assert!((secs * 0.5..=secs).contains(&pause), "{attempts}: {pause}");
         }
     }

@@ -1,6 +1,6 @@
 //! What is sent of a message: its JSON with the device's name and its key, and the picture where it is asked for.
 
-use crate::event::Message;
+use crate::event::{EventKind, Message};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -43,14 +43,14 @@ pub fn sentence(device: &str, message: &Message) -> String {
     match message {
         Message::Anomaly(event) => {
             let what = match event.kind {
-                crate::event::EventKind::New => "something does not look normal",
-                crate::event::EventKind::Update => "it looks less normal than before",
-                crate::event::EventKind::End => "over",
+                EventKind::New => "something does not look normal",
+                EventKind::Update => "it looks less normal than before",
+                EventKind::End => "over",
             };
             format!("{device}: {what} (score {:.3}, threshold {:.3})", event.top_score, event.threshold)
         }
         Message::Camera(event) | Message::Device(event) => {
-            let over = if event.kind == crate::event::EventKind::End { ", over" } else { "" };
+            let over = if event.kind == EventKind::End { ", over" } else { "" };
             let subject = message.subject().name();
             format!("{device}: {subject} {}{over}: {}", event.trouble, event.detail)
         }

@@ -5,14 +5,12 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 use std::time::Duration;
 
-/// Version of the tables; kept in the file.
-const VERSION: i64 = 1;
-
 /// Somebody who looks into the file with another program may hold it for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Times are milliseconds since 1970, UTC; messages are JSON.
-const TABLES: &str = "
+/// What makes each version of the tables from the one before it. The file keeps its version; a step that was published is
+/// never changed. Times are milliseconds since 1970, UTC; messages are JSON.
+const STEPS: [&str; 1] = ["
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
     subject TEXT NOT NULL,
@@ -47,7 +45,7 @@ CREATE TABLE settings (             -- what was changed while the program ran
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
-";
+"];
 
 /// Opens the store's file, and makes folder, file and tables where they are missing.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -63,11 +61,9 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", 1 << 20).map_err(failed)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    match version {
-        0 => create(&mut connection).map_err(failed)?,
-        VERSION => {}
-        version => return Err(StoreError::Newer { path: path.into(), version }),
-    }
+    let steps = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
+    let Some(steps) = steps else { return Err(StoreError::Newer { path: path.into(), version }) };
+    take_steps(&mut connection, steps).map_err(failed)?;
     // Reads what a damaged file cannot give.
     connection.query_row("SELECT count(*) FROM pending, sinks", [], |_| Ok(())).map_err(failed)?;
     Ok(connection)
@@ -76,7 +72,7 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
 /// The same tables in memory, with what decides whether a sink is told: which events it has been told of.
 pub fn in_memory(disk: &Connection) -> rusqlite::Result<Connection> {
     let mut memory = Connection::open_in_memory()?;
-    create(&mut memory)?;
+    take_steps(&mut memory, &STEPS)?;
     super::tables::copy_told(disk, &memory)?;
     Ok(memory)
 }
@@ -89,9 +85,15 @@ pub fn is_damaged(error: &StoreError) -> bool {
     ))
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+/// The last steps of [`STEPS`], all or none of them.
+fn take_steps(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
     transaction.commit()
 }

@@ -46,8 +46,7 @@ pub fn load_frames(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { return };
-                    let resized =
-                        |Picture { frame, size }| (frame.resized(input.width, input.height), [size.0, size.1]);
+                    let resized = |Picture { frame, size }| (frame.resized(input.width, input.height), size.into());
                     let frame = item.load(&mut decoder).map(resized);
                     if sender.send((at, frame)).is_err() {
                         return;

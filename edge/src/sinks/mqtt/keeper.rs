@@ -18,11 +18,11 @@ use super::discovery::{PAUSE, SCORE, THRESHOLD, USUAL};
 use super::link::{self, Heard, Link, Publication};
 use crate::controls::{Asked, Controls, MOST_THRESHOLD};
 use crate::event::Message;
+use crate::sinks::backoff;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often a quiet connection is left to see what is to be said.
@@ -306,8 +306,7 @@ impl Keeper {
         self.failures = self.failures.saturating_add(1);
         let level = if std::mem::replace(&mut self.is_told, true) { log::Level::Debug } else { log::Level::Error };
         log::log!(level, "sink {}: {broker}: {problem}; trying again until it works", self.name);
-        let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(10));
-        let pause = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64());
+        let pause = backoff(self.failures, LONGEST_PAUSE);
         // Who is told of a trial wants to know why.
         let why =
             if self.controls.is_none() { format!("{broker}: {problem}") } else { format!("no connection to {broker}") };

@@ -71,10 +71,12 @@ def measure(report, folder, seconds, keep, workers):
     found = method.discover(bank, math.ceil(1 / train["rate"] - 1e-9), train["rate"], train["neighbours"], train["tau"])
     loader = data.loader(pictures, config, workers, cuda)
     images, pids = 0, []
+    # cuDNN tries its algorithms out on each size of batch, of which the last of an epoch has its own.
+    warm_up = WARM_UP_STEPS + (len(loader) if cuda else 0)
     for i, (own, views) in enumerate(batches(loader, pids)):
         own = own.to(device, non_blocking=True)
         method.step(net, bank, adam, data.to_input(views, config, device), own, found, train, autocast)
-        if i < WARM_UP_STEPS:
+        if i < warm_up:
             if cuda:
                 torch.cuda.synchronize()
             began, began_cpu = time.perf_counter(), cpu_seconds(pids)

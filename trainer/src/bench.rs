@@ -103,7 +103,9 @@ fn whole_steps(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> Wh
     let mut whole = Whole { images: 0, took: Duration::ZERO, cpu_seconds: 0.0, waited: Duration::ZERO };
     let (mut began, mut cpu) = (Instant::now(), cpu_seconds());
     let loader = trial.loader.clone();
-    let mut batches = (0..).flat_map(|epoch| loader.epoch(epoch));
+    let mut batches = loader.epochs(0..u64::MAX).flatten();
+    // cuDNN tries its algorithms out on each size of batch, of which the last of an epoch has its own.
+    let warm_up = WARM_UP_STEPS + if trial.device.is_cuda() { loader.batches() } else { 0 };
     for at in 0.. {
         let asked = Instant::now();
         let Some(batch) = batches.next() else { break };
@@ -111,7 +113,7 @@ fn whole_steps(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> Wh
         let size = batch.size;
         let batch = batch.to_device(trial.device);
         let _ = trial.step(&batch, Some(found), |_| ());
-        if at < WARM_UP_STEPS {
+        if at < warm_up {
             synchronise(trial.device);
             (began, cpu) = (Instant::now(), cpu_seconds());
             continue;
@@ -134,7 +136,7 @@ fn stages(trial: &mut Trial, found: &Neighbourhoods, limit: Duration) -> [f64; 6
     let mut steps = 0;
     let began = Instant::now();
     let loader = trial.loader.clone();
-    let mut batches = (0..).flat_map(|epoch| loader.epoch(epoch));
+    let mut batches = loader.epochs(0..u64::MAX).flatten();
     while steps == 0 || began.elapsed() < limit {
         let mut last = Instant::now();
         let mut lap = |stage: usize| {

@@ -104,7 +104,7 @@ impl Loader {
         }
         let places = Places::whole();
         let negatives = Negatives::None;
-        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, negatives, pin: None });
+        let plan = Arc::new(Plan { frames, input, augment, views, batch_size, seed, places, negatives, pin: false });
         Ok(Loader { plan, threads })
     }
 
@@ -120,7 +120,17 @@ impl Loader {
 
     /// The loader, its batches meant for `device`: for a GPU they lie in pinned memory, from which copies need no waiting.
     pub fn for_device(self, device: Device) -> Loader {
-        self.planned(|plan| plan.pin = device.is_cuda().then_some(device))
+        self.planned(|plan| plan.pin = device.is_cuda())
+    }
+
+    /// Epochs one after the other. Each is begun with the one before it, so that its first batches are ready in time.
+    pub fn epochs(&self, mut numbers: std::ops::Range<u64>) -> impl Iterator<Item = Epoch> {
+        let mut ahead = numbers.next().map(|number| self.epoch(number));
+        std::iter::from_fn(move || {
+            let now = ahead.take();
+            ahead = numbers.next().map(|number| self.epoch(number));
+            now
+        })
     }
 
     /// The loader with a changed plan; an epoch that is under way keeps its own.
@@ -161,8 +171,8 @@ struct Plan {
     seed: u64,
     places: Places,
     negatives: Negatives,
-    /// The device whose driver is to pin the batches.
-    pin: Option<Device>,
+    /// Whether batches are to lie in pinned memory.
+    pin: bool,
 }
 
 impl Plan {
@@ -197,7 +207,7 @@ impl Plan {
         });
         let own = Tensor::from_slice(&self.places.own(&indices));
         let grid = self.places.grid(&grid);
-        let pinned = |t: Tensor| self.pin.map_or_else(|| t.shallow_clone(), |device| t.pin_memory(device));
+        let pinned = |t: Tensor| if self.pin { native::pinned(&t) } else { t };
         let images = pinned(images).permute([0, 3, 1, 2]);
         Batch { indices, own: pinned(own), images, grid: grid.map(pinned), views, size }
     }

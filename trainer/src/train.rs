@@ -10,7 +10,7 @@ use crate::device;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::images::{Images, load_images};
 use crate::init::{self, InitError};
-use crate::loader::{Loader, LoaderError};
+use crate::loader::{self, Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
 use crate::monitor::{Monitor, MonitorError, StepAt, Written};
@@ -151,7 +151,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     let mut saved_at = Instant::now();
-    for epoch in start..end {
+    for (epoch, batches) in (start..end).zip(loader.epochs(start.into()..end.into())) {
         if choice::has_stopped(&config.train, &history.probes) {
             break;
         }
@@ -174,7 +174,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             first: &mut history.first_losses,
             monitor: &mut monitor,
         };
-        let mut row = run_epoch.run(epoch, &loader, neighbourhoods.as_ref())?;
+        let mut row = run_epoch.run(epoch, batches, neighbourhoods.as_ref())?;
         row.round = stage.round;
         row.seconds = began.elapsed().as_secs_f64();
         row.validation_reconstruction = validation_reconstruction(config, &model, &images.validation.frames)?;
@@ -299,18 +299,18 @@ impl Epoch<'_> {
     fn run(
         &mut self,
         epoch: u32,
-        loader: &Loader,
+        batches: loader::Epoch,
         neighbourhoods: Option<&Neighbourhoods>,
     ) -> Result<EpochRow, TrainError> {
         let schedule = self.config.schedule();
-        let steps = loader.batches();
+        let steps = batches.len();
         // [reconstruction, sample-specific, aggregation, total], weighted by the batch's images
         let mut sums = Tensor::zeros([4], (Kind::Double, self.model.store.device()));
         let (mut images, mut learning_rate) = (0usize, 0.0);
         let (config, device) = (self.config, self.model.store.device());
         let (bank, adam) = (&mut *self.bank, &mut *self.adam);
         let mut learner = Learner { config: &config.train, model: self.model, bank, adam, precision: self.precision };
-        for (step, batch) in loader.epoch(u64::from(epoch)).enumerate() {
+        for (step, batch) in batches.enumerate() {
             let progress = (f64::from(epoch) + step as f64 / steps as f64) / f64::from(schedule.epochs());
             learning_rate = config.train.learning_rate * schedule.rate_at(progress);
             let batch = batch.to_device(device);

@@ -31,6 +31,8 @@ unsafe extern "C" {
         right: *const Raw,
     ) -> *mut Raw;
     fn salad_to_device(x: *const Raw, device: c_int) -> *mut Raw;
+    fn salad_upsampled(x: *const Raw) -> *mut Raw;
+    fn salad_pinned(x: *const Raw) -> *mut Raw;
     fn salad_forget_gradient(x: *const Raw) -> c_int;
     fn salad_fused_adam(
         parameters: *const *const Raw,
@@ -113,6 +115,18 @@ pub fn to_device(x: &Tensor, device: Device) -> Tensor {
     };
     // SAFETY: see the top of the file.
     owned(unsafe { salad_to_device(x.as_ptr(), number) })
+}
+
+/// `x` \[n, c, h, w\] at twice the side, bilinear, corners not aligned; in x's own type, within [`Bf16`] too.
+pub fn upsampled(x: &Tensor) -> Tensor {
+    // SAFETY: see the top of the file.
+    owned(unsafe { salad_upsampled(x.as_ptr()) })
+}
+
+/// A copy that a GPU can take without anybody waiting; needs one.
+pub fn pinned(x: &Tensor) -> Tensor {
+    // SAFETY: see the top of the file.
+    owned(unsafe { salad_pinned(x.as_ptr()) })
 }
 
 /// Drops the gradient of `x`, so that the next backward pass writes it anew.

@@ -37,6 +37,19 @@ at::Tensor *salad_to_device(const at::Tensor *x, int device) {
   });
 }
 
+// Twice the side, bilinear, in the type that x has: autocast would make f32 of it, and move twice the bytes.
+at::Tensor *salad_upsampled(const at::Tensor *x) {
+  return guarded<>(static_cast<at::Tensor *>(nullptr), [&] {
+    c10::impl::ExcludeDispatchKeyGuard plain(c10::autocast_dispatch_keyset);
+    return new at::Tensor(at::upsample_bilinear2d(*x, {x->size(2) * 2, x->size(3) * 2}, /*align_corners=*/false));
+  });
+}
+
+// A copy in memory that a GPU copies from without the processor's help.
+at::Tensor *salad_pinned(const at::Tensor *x) {
+  return guarded<>(static_cast<at::Tensor *>(nullptr), [&] { return new at::Tensor(x->pin_memory()); });
+}
+
 // The next backward pass then writes the gradient anew, where zeroing it would cost a pass here and a sum there.
 int salad_forget_gradient(at::Tensor *x) {
   return guarded(0, [&] {

@@ -9,8 +9,7 @@ const FEW: i64 = 4;
 
 /// `x` \[n, c, h, w\] at twice the side, bilinear, corners not aligned.
 pub(super) fn twice(x: &Tensor) -> Tensor {
-    let size = x.size();
-    x.upsample_bilinear2d([size[2] * 2, size[3] * 2], false, None, None)
+    native::upsampled(x)
 }
 
 /// A convolution of stride 1 that keeps the size, over `x` at twice the side; up to rounding the same as one after the

@@ -1,5 +1,6 @@
 //! The command line's grammar, for the program itself and for its manual pages and completions.
 
+use crate::commands::enrol::EnrolOptions;
 use crate::config::{CameraConfig, ConfigError};
 use crate::model::FormChoice;
 use clap::{Args, Parser, Subcommand};
@@ -114,6 +115,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say that what an event or a picture shows is normal, list what was called so, or take it back.
+    Enrol(EnrolOptions),
     /// Send a made-up event to one sink of a configuration, its beginning and its end, and print what came of it.
     TestSink {
         /// The sink's name.

@@ -7,6 +7,7 @@ use salad_edge::commands::bench::{BenchOptions, bench};
 use salad_edge::commands::cameras::cameras;
 use salad_edge::commands::capture::capture;
 use salad_edge::commands::collect::{CollectOptions, collect};
+use salad_edge::commands::enrol::enrol;
 use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
@@ -65,6 +66,10 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Run { config, json } => {
             let stop = stop_on_signals()?;
             Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
+        }
+        Command::Enrol(options) => {
+            enrol(&options, &mut out)?;
+            Ok(Outcome::Complete)
         }
         Command::TestSink { name, config } => {
             test_sink(&config, &name, &mut out)?;

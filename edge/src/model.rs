@@ -1,6 +1,7 @@
 //! A bundle made ready to score in one numeric form, and the choice of that form.
 
 use crate::encoder::{EncoderError, EncoderPlan};
+use crate::enrol::Scoring;
 use crate::scorer::Scorer;
 use salad_shared::bank::Bank;
 use salad_shared::bundle::{Bundle, BundleError};
@@ -8,6 +9,7 @@ use salad_shared::manifest::{Form, Manifest};
 use salad_shared::patch::HeatScale;
 use salad_shared::preprocess::Frame;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,6 +67,8 @@ pub struct Model {
     pub heat_scale: Option<HeatScale>,
     /// Scores of normal validation images in the form.
     pub normal_scores: Arc<[f32]>,
+    /// Which encoder it is: the start of its SHA-256, the same for both forms.
+    pub encoder: Arc<str>,
     /// A JPEG of each prototype's training image, or none at all.
     pub thumbnails: Arc<[Vec<u8>]>,
     plan: EncoderPlan,
@@ -92,6 +96,16 @@ impl Model {
         self.plan.engine()
     }
 
+    /// What of the model prototypes depend on that are added to it.
+    pub fn scoring(&self) -> Scoring {
+        Scoring {
+            encoder: self.encoder.to_string(),
+            dim: self.manifest.encoder.embedding_dim as usize,
+            score: self.manifest.score,
+            threshold: self.threshold,
+        }
+    }
+
     /// A scorer of one's own, for one thread.
     pub fn scorer(&self) -> Result<Scorer, EncoderError> {
         let manifest = &self.manifest;
@@ -113,11 +127,17 @@ impl Model {
                 Form::F32 => bundle.calibration.f32.as_slice().into(),
                 Form::Int8 => bundle.calibration.int8.as_slice().into(),
             },
+            encoder: identity(&bundle.encoder_f32).into(),
             thumbnails: bundle.thumbnails.clone().into(),
             plan: EncoderPlan::load(bundle, form)?,
             bank,
         })
     }
+}
+
+/// The first 16 hexadecimal digits of what SHA-256 makes of an encoder.
+fn identity(encoder: &[u8]) -> String {
+    Sha256::digest(encoder).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lets both score the same frame in turns and takes the one with the lower median time; int8 only where its embeddings of

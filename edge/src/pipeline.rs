@@ -5,6 +5,7 @@ use crate::controls::Controls;
 use crate::decision::{Change, Decision, Step};
 use crate::drift::{Change as Drifting, Drift};
 use crate::encoder::EncoderError;
+use crate::enrol::Enrolments;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
 use crate::gate::Look;
 use crate::lens::Lens;
@@ -12,6 +13,7 @@ use crate::light::Light;
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
+use crate::samples::{Sample, Sampler};
 use crate::scorer::Scorer;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
@@ -30,6 +32,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Between two warnings of frames that are skipped.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two looks at what other programs have enrolled.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long scoring may fail before the program no longer counts as healthy.
 const FAILING_LIMIT: Duration = Duration::from_secs(10);
@@ -91,6 +96,10 @@ pub struct Pipeline<'s, 'o> {
     gates: Gates,
     decision: Decision,
     controls: Arc<Controls>,
+    enrolments: Option<Arc<Enrolments>>,
+    sampler: Sampler,
+    /// When it was last looked what other programs have enrolled.
+    followed: Option<Instant>,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
     open: Option<OpenEvent>,
@@ -119,6 +128,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             gates,
             controls: Arc::new(Controls::new(decision.params().threshold, None)),
             decision,
+            enrolments: None,
+            sampler: Sampler::default(),
+            followed: None,
             sinks,
             frame_lines,
             open: None,
@@ -134,6 +146,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// Does what others ask of it by these controls.
     pub fn controlled_by(mut self, controls: Arc<Controls>) -> Pipeline<'s, 'o> {
         self.controls = controls;
+        self
+    }
+
+    /// Takes for normal, too, what was enrolled, and keeps of events what enrolling needs.
+    pub fn learning(mut self, enrolments: Arc<Enrolments>) -> Pipeline<'s, 'o> {
+        self.scorer = self.scorer.with(Arc::clone(&enrolments));
+        self.enrolments = Some(enrolments);
         self
     }
 
@@ -166,6 +185,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             }
             self.summary.dropped = source.dropped();
             self.sinks.look_after();
+            self.follow_enrolments();
             if self.failing_since.is_none_or(|since| since.elapsed() < FAILING_LIMIT) {
                 beat(&self.summary);
             }
@@ -217,12 +237,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         } else {
             self.decision.step(judged, at.elapsed)
         };
-        let scored = self.scorer.last();
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
+        self.sample(step, &frame, file.as_deref(), at);
 
         let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
+            let scored = self.scorer.last();
             let (nearest, heat) = (nearest(&scored.neighbours), scored.heat.clone());
             self.peak = Some(Peak { frame, file, name, at, score, nearest, heat, snapshot: None });
         }
@@ -237,6 +258,31 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             None => {}
         }
         self.print(line)
+    }
+
+    /// Takes in, now and then, what another program has enrolled.
+    fn follow_enrolments(&mut self) {
+        let Some(enrolments) = &self.enrolments else { return };
+        if self.followed.is_some_and(|last| last.elapsed() < FOLLOW_INTERVAL) {
+            return;
+        }
+        self.followed = Some(Instant::now());
+        if let Err(error) = enrolments.refresh() {
+            log::debug!("{error}; what was enrolled cannot be followed");
+        }
+    }
+
+    /// Keeps some of the frames over the threshold, as long as they may be an event's.
+    fn sample(&mut self, step: Step, frame: &Frame, file: Option<&[u8]>, at: Moment) {
+        if self.enrolments.is_none() {
+            return;
+        }
+        if step.over {
+            let (scorer, threshold) = (&self.scorer, self.decision.params().threshold);
+            self.sampler.offer(|| Sample::of(scorer, threshold, frame, file, at.wall));
+        } else if self.open.is_none() {
+            self.sampler.take();
+        }
     }
 
     /// Tells the sinks about the open event, with the picture of its peak.
@@ -272,6 +318,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             snapshot: peak.snapshot.clone(),
             reason,
         }));
+        if let Some(enrolments) = self.enrolments.as_ref().filter(|_| kind != EventKind::Update) {
+            enrolments.keep(&open.id, &self.sampler.take());
+        }
         if kind == EventKind::End {
             (self.open, self.peak) = (None, None);
         }

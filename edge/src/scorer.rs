@@ -1,6 +1,7 @@
 //! From a frame to its score.
 
 use crate::encoder::{Encoder, EncoderError};
+use crate::enrol::Enrolments;
 use salad_shared::bank::Bank;
 use salad_shared::decoder::Decoder;
 use salad_shared::patch::{ImageScore, ImageScorer, PatchGrid};
@@ -27,6 +28,7 @@ pub struct Scorer {
     bank: Arc<dyn Bank>,
     spec: ScoreSpec,
     patches: Option<PatchGrid>,
+    enrolments: Option<Arc<Enrolments>>,
     embeddings: Vec<f32>,
     image_scorer: ImageScorer,
     last: ImageScore,
@@ -43,7 +45,13 @@ impl Scorer {
     ) -> Scorer {
         let preprocessor = Preprocessor::new(input);
         let (image_scorer, last) = (ImageScorer::default(), ImageScore::default());
-        Scorer { preprocessor, encoder, bank, spec, patches, embeddings: Vec::new(), image_scorer, last }
+        let (enrolments, embeddings) = (None, Vec::new());
+        Scorer { preprocessor, encoder, bank, spec, patches, enrolments, embeddings, image_scorer, last }
+    }
+
+    /// The scorer, for which what was enrolled is normal too.
+    pub fn with(self, enrolments: Arc<Enrolments>) -> Scorer {
+        Scorer { enrolments: Some(enrolments), ..self }
     }
 
     /// A decoder of pictures no larger than a score takes.
@@ -66,7 +74,9 @@ impl Scorer {
         self.encoder.encode(rgb, &mut self.embeddings)?;
         let encoded = Instant::now();
         let (bank, patches) = (self.bank.as_ref(), self.patches.as_ref());
-        self.image_scorer.score(&self.spec, patches, bank, &self.embeddings, &mut self.last);
+        let enrolled = self.enrolments.as_ref().and_then(|enrolments| enrolments.bank());
+        let enrolled = enrolled.as_deref().map(|bank| bank as &dyn Bank);
+        self.image_scorer.score(&self.spec, patches, bank, enrolled, &self.embeddings, &mut self.last);
         Ok(Stages { resize: resized - start, encode: encoded - resized, search: encoded.elapsed() })
     }
 

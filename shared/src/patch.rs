@@ -87,7 +87,7 @@ pub struct ImageScore {
 /// The score of an image from its embeddings, \[P, d\] row by row: one embedding without `patches`, else one a place.
 pub fn score_image(spec: &ScoreSpec, patches: Option<&PatchGrid>, bank: &dyn Bank, embeddings: &[f32]) -> ImageScore {
     let mut image = ImageScore::default();
-    ImageScorer::default().score(spec, patches, bank, embeddings, &mut image);
+    ImageScorer::default().score(spec, patches, bank, None, embeddings, &mut image);
     image
 }
 
@@ -95,32 +95,44 @@ pub fn score_image(spec: &ScoreSpec, patches: Option<&PatchGrid>, bank: &dyn Ban
 #[derive(Debug, Default)]
 pub struct ImageScorer {
     search: Search,
+    enrolled: Search,
     sorted: Vec<f32>,
 }
 
 impl ImageScorer {
-    /// What [`score_image`] gives, into `image`, whose memory is used again.
+    /// What [`score_image`] gives, into `image`, whose memory is used again. `enrolled` are prototypes that somebody has added
+    /// where the model runs: an embedding is no more anomalous than its distance to the nearest of them, by the same formula
+    /// with K = 1. The neighbours are those of `bank` all the same.
     pub fn score(
         &mut self,
         spec: &ScoreSpec,
         patches: Option<&PatchGrid>,
         bank: &dyn Bank,
+        enrolled: Option<&dyn Bank>,
         embeddings: &[f32],
         image: &mut ImageScore,
     ) {
         bank.search(embeddings, spec.neighbours(), &mut self.search);
+        if let Some(enrolled) = enrolled {
+            enrolled.search(embeddings, 1, &mut self.enrolled);
+        }
+        let (search, also) = (&self.search, enrolled.map(|_| &self.enrolled));
+        let score_at = |place| {
+            let score = spec.of_neighbours(search.found(place));
+            also.map_or(score, |also| score.min(spec.of_neighbours(also.found(place))))
+        };
         image.neighbours.clear();
         let Some(grid) = patches else {
-            image.neighbours.extend_from_slice(self.search.found(0));
-            (image.score, image.heat) = (spec.of_neighbours(&image.neighbours), None);
+            image.neighbours.extend_from_slice(search.found(0));
+            (image.score, image.heat) = (score_at(0), None);
             return;
         };
         let mut scores = image.heat.take().map_or_else(Vec::new, |heat| heat.scores);
         let places = 0..embeddings.len() / bank.dim().max(1);
         scores.clear();
-        scores.extend(places.map(|place| spec.of_neighbours(self.search.found(place))));
+        scores.extend(places.map(score_at));
         let worst = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        image.neighbours.extend_from_slice(worst.map_or(&[], |(place, _)| self.search.found(place)));
+        image.neighbours.extend_from_slice(worst.map_or(&[], |(place, _)| search.found(place)));
         self.sorted.clone_from(&scores);
         image.score = grid.image_score(&mut self.sorted);
         image.heat = HeatMap::new(grid, scores);
@@ -258,6 +270,25 @@ mod tests {
         assert_eq!(image.score, heat.scores()[3] / 2.0);
         let whole = score_image(&spec, None, &bank, &embeddings[6..8]);
         assert_eq!((whole.score, whole.heat), (heat.scores()[3], None));
+    }
+
+    #[test]
+    fn what_was_enrolled_lowers_scores_and_raises_none() {
+        let (bank, enrolled) = (FloatBank::new(array![[1.0, 0.0]]), FloatBank::new(array![[0.0, 1.0]]));
+        for kind in [ScoreKind::AngularMean, ScoreKind::Weighted, ScoreKind::Nearest] {
+            let spec = ScoreSpec { kind, ..ScoreSpec::default() };
+            let mut embeddings = [1.0, 0.0].repeat(6);
+            embeddings[6..10].copy_from_slice(&[-0.6, 0.8, 0.0, 1.0]);
+            let (mut image, mut scorer) = (ImageScore::default(), ImageScorer::default());
+            for grid in [Some(&GRID), None] {
+                let plain = score_image(&spec, grid, &bank, &embeddings[6..]);
+                scorer.score(&spec, grid, &bank, Some(&enrolled), &embeddings[6..], &mut image);
+                assert!(image.score < plain.score && image.score > 0.0, "{kind:?}: {image:?}");
+                assert_eq!(image.neighbours, plain.neighbours);
+                scorer.score(&spec, grid, &bank, None, &embeddings[6..], &mut image);
+                assert_eq!(image, plain);
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cameras;
 pub mod capture;
 pub mod collect;
+pub mod enrol;
 pub mod inspect;
 pub mod run;
 pub mod score;

@@ -7,6 +7,7 @@ use crate::controls::Controls;
 use crate::decision::Decision;
 use crate::drift::Drift;
 use crate::encoder::EncoderError;
+use crate::enrol::Enrolments;
 use crate::lens::Lens;
 use crate::light::Light;
 use crate::model::{Model, ModelError};
@@ -78,11 +79,15 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;
     let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()));
+    let enrolments = store.clone().map(|store| Enrolments::open(store, model.scoring())).transpose()?.map(Arc::new);
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
-    let pipeline = pipeline.controlled_by(controls);
+    let mut pipeline = pipeline.controlled_by(controls);
+    if let Some(enrolments) = &enrolments {
+        pipeline = pipeline.learning(Arc::clone(enrolments));
+    }
     // Only now, so that a camera's time to start is not spent on the rest of the start.
     let mut source = source::ahead::where_cores_are(source);
     let mut service = Service::ready();

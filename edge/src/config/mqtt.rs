@@ -4,7 +4,7 @@ use super::sinks::{RawSecret, Secret};
 use super::{Checker, ConfigError};
 use crate::sinks::mqtt::{ClientCertificate, MqttSpec, Protocol, TlsSpec, is_prefix, tls_config};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The most seconds of silence that the protocol knows are more than anybody wants.
 const MOST_KEEP_ALIVE_SECS: u16 = 3600;

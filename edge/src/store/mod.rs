@@ -7,11 +7,13 @@
 //! Where nothing can be written, messages are kept in memory in the same form, and go to the disk when that can be written
 //! again.
 
+mod enrolled;
 mod schema;
 mod tables;
 
 use crate::event::Message;
 use crate::sinks::filter::Filter;
+pub use enrolled::Enrolment;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -140,6 +142,20 @@ impl Store {
             store.record(&event.interrupted(now));
         }
         Ok(store)
+    }
+
+    /// Opens a store that another program may be running with: no event is ended, and no sink's messages are forgotten.
+    pub fn visit(settings: StoreSettings) -> Result<Store, StoreError> {
+        let path = &settings.path;
+        if !path.exists() {
+            let source =
+                std::io::Error::new(std::io::ErrorKind::NotFound, "there is no event store yet; `run` makes it");
+            return Err(StoreError::Io { path: path.clone(), source });
+        }
+        let disk = schema::open(path)?;
+        let next_seq = tables::last_seq(&disk).map_err(|source| StoreError::Sqlite { path: path.clone(), source })? + 1;
+        let state = Mutex::new(State { disk, memory: None, next_seq, since_prune: 0 });
+        Ok(Store { settings, sinks: Vec::new(), state, news: Condvar::new() })
     }
 
     /// The store's file.

@@ -10,7 +10,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What makes each version of the tables from the one before it. The file keeps its version; a step that was published is
 /// never changed. Times are milliseconds since 1970, UTC; messages are JSON.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
     subject TEXT NOT NULL,
@@ -45,7 +46,38 @@ CREATE TABLE settings (             -- what was changed while the program ran
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE samples (              -- frames of events, as the encoder sees them and as people do
+    id INTEGER PRIMARY KEY,
+    event TEXT NOT NULL,
+    encoder TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    score REAL NOT NULL,
+    rows BLOB NOT NULL,             -- embeddings, f32, little-endian, one after the other
+    picture BLOB NOT NULL           -- JPEG
+);
+CREATE INDEX samples_by_event ON samples (event);
+CREATE TRIGGER forget_samples AFTER DELETE ON events BEGIN
+    DELETE FROM samples WHERE event = old.id;
+END;
+CREATE TABLE enrolments (           -- what somebody has called normal
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time INTEGER NOT NULL,
+    source TEXT NOT NULL,           -- an event's id, or a picture's name
+    encoder TEXT NOT NULL
+);
+CREATE TABLE enrolled (
+    id INTEGER PRIMARY KEY,
+    enrolment INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    score REAL NOT NULL,
+    rows BLOB NOT NULL,
+    picture BLOB NOT NULL
+);
+CREATE INDEX enrolled_by_enrolment ON enrolled (enrolment);
+",
+];
 
 /// Opens the store's file, and makes folder, file and tables where they are missing.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {

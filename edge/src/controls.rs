@@ -1,9 +1,10 @@
-//! What can be changed while the program runs: whether alerts are paused, and the threshold. And the latest score, for
-//! those who show it.
+//! What can be changed while the program runs: whether alerts are paused, the threshold, and what is normal too. And the
+//! latest score, for those who show it.
 //!
 //! The pipeline asks with each frame; sinks that hear commands change it. What was changed is kept in the event store,
 //! where there is one, so that it holds after a restart too.
 
+use crate::enrol::Enrolments;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ const THRESHOLD: &str = "threshold";
 pub struct Controls {
     state: Mutex<State>,
     store: Option<Arc<Store>>,
+    enrolments: Option<Arc<Enrolments>>,
 }
 
 /// What holds now.
@@ -68,7 +70,17 @@ impl Controls {
             log::info!("the threshold is {changed}, as it was set over MQTT, and not {threshold}");
         }
         let asked = Asked { paused, threshold: changed.unwrap_or(threshold) };
-        Controls { state: Mutex::new(State { asked, usual: threshold, latest: None }), store }
+        Controls { state: Mutex::new(State { asked, usual: threshold, latest: None }), store, enrolments: None }
+    }
+
+    /// The controls, by which prototypes can be enrolled as well.
+    pub fn with(self, enrolments: Option<Arc<Enrolments>>) -> Controls {
+        Controls { enrolments, ..self }
+    }
+
+    /// What was enrolled, where there is a store to keep it.
+    pub fn enrolments(&self) -> Option<&Enrolments> {
+        self.enrolments.as_deref()
     }
 
     /// What holds now.

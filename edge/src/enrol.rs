@@ -170,6 +170,34 @@ impl Enrolments {
         self.add(name, &[sample])
     }
 
+    /// Does what a line of text asks, and says what was done: an event's id, or `latest`, is enrolled, with ` confirmed` after it
+    /// however far it is from everything; `undo NUMBER` takes an enrolment away.
+    pub fn obey(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let enrol = |event: &str, confirmed| {
+            let event = if event == "latest" { self.latest()? } else { event.to_owned() };
+            let id = self.enrol(&event, confirmed)?;
+            Ok(format!("{event}: normal from now on, as enrolment {id}"))
+        };
+        let done = match words.as_slice() {
+            ["undo", number] => match number.parse() {
+                Ok(id) => self.withdraw(id).map(|()| format!("{id}: taken away")),
+                Err(_) => return format!("{number}: not the number of an enrolment"),
+            },
+            [event] => enrol(event, false),
+            [event, "confirmed"] => enrol(event, true),
+            _ => return "not understood: takes EVENT, EVENT confirmed, latest or undo NUMBER".to_owned(),
+        };
+        done.unwrap_or_else(|error: EnrolError| error.to_string())
+    }
+
+    /// The latest event with samples.
+    fn latest(&self) -> Result<String, EnrolError> {
+        let events = self.store.sampled_rows(&self.scoring.encoder)?;
+        // Ids sort by time.
+        events.into_iter().map(|(event, _)| event).max().ok_or_else(|| EnrolError::NoEvent("latest".to_owned()))
+    }
+
     /// Takes an enrolment away again.
     pub fn withdraw(&self, id: i64) -> Result<(), EnrolError> {
         if !self.store.withdraw(id)? {

@@ -285,6 +285,45 @@ fn told_to_end_it_ends_the_open_event_and_is_content() {
 }
 
 #[test]
+fn what_is_enrolled_is_listed_exported_and_undone_and_raises_no_event() {
+    let config = CONFIG.replace("[events]", "[events]\nstore = \"events.db\"");
+    let (f, t) = (false, true);
+    let dir = folder(&[f, t, t, f, f, f], &config);
+    let enrol = |arguments: &[&str]| output(dir.path(), &[&["enrol", "--config", "edge.toml"], arguments].concat());
+    let run = || assert!(output(dir.path(), &["run", "--config", "edge.toml"]).status.success());
+    let said = |arguments: &[&str]| {
+        let done = enrol(arguments);
+        assert!(done.status.success(), "{}", stderr(&done));
+        stdout(&done)
+    };
+    assert!(stderr(&enrol(&[])).contains("there is no event store yet"));
+    run();
+    assert_eq!(said(&[]), "");
+    let id = events(dir.path())[0]["id"].as_str().unwrap().to_owned();
+    let refused = enrol(&[&id]);
+    assert!(!refused.status.success() && stderr(&refused).contains("--yes confirms it"), "{}", stderr(&refused));
+    assert_eq!(said(&[&id, "--yes"]), format!("{id}: normal from now on, as enrolment 1\n"));
+    assert!(said(&[]).starts_with(&format!("1: {id}, added ")));
+    let before = events(dir.path()).len();
+    run();
+    assert_eq!(events(dir.path()).len(), before);
+    assert_eq!(said(&["--export", "good"]), "good: 2 new pictures\n");
+    assert_eq!(said(&["--undo", "1"]), "1: taken away\n");
+    assert_eq!(
+        said(&["--picture", "good/enrolled-1-0.jpg"]),
+        "good/enrolled-1-0.jpg: normal from now on, as enrolment 2\n"
+    );
+    run();
+    assert_eq!(events(dir.path()).len(), before);
+    assert_eq!(said(&["--undo", "2"]), "2: taken away\n");
+    run();
+    assert!(events(dir.path()).len() > before);
+    assert!(stderr(&enrol(&["--picture", "none.jpg"])).contains("none.jpg"));
+    fs::write(dir.path().join("edge.toml"), CONFIG).unwrap();
+    assert!(stderr(&enrol(&[])).contains("events.store"));
+}
+
+#[test]
 fn a_reader_that_leaves_is_a_clean_end() {
     let dir = endless();
     let (mut child, lines) = started(dir.path());

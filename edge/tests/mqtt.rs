@@ -352,6 +352,34 @@ fn home_assistant_pauses_sets_the_threshold_and_is_told_again_when_it_starts() {
 }
 
 #[test]
+fn an_event_that_is_called_normal_does_not_come_again_until_that_is_taken_back() {
+    if !broker::is_here() {
+        return;
+    }
+    let broker = Broker::open();
+    let listener = broker.listen();
+    let mut device = Device::start(&broker, "");
+    let ask = |said: &str, expected: &str| {
+        broker.publish("salad/Line_3/normal/set", said, &[]);
+        let answered = || listener.texts("salad/Line_3/normal").last().is_some_and(|text| text.contains(expected));
+        wait(expected, answered);
+    };
+    listener.wait_for("salad/Line_3/pause", "OFF");
+    ask("latest", "no such event");
+    device.show("red");
+    listener.wait_for("salad/Line_3/problem", "ON");
+    ask("latest", "Confirm it");
+    ask("latest confirmed", "as enrolment 1");
+    listener.wait_for("salad/Line_3/problem", "OFF");
+    ask("undo 7", "no such enrolment");
+    ask("undo 1", "taken away");
+    listener.wait_for("salad/Line_3/problem", "ON");
+    ask("undo", "no such event");
+    ask("what now please", "not understood");
+    device.end();
+}
+
+#[test]
 fn a_camera_in_trouble_is_told_and_a_sink_without_discovery_is_not_found() {
     if broker::is_here() {
         let broker = Broker::open();

@@ -78,8 +78,9 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     let (width, height) = config.camera.regions.whole(input.width, input.height);
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;
-    let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()));
     let enrolments = store.clone().map(|store| Enrolments::open(store, model.scoring())).transpose()?.map(Arc::new);
+    let controls = Controls::new(decision.params().threshold, store.clone()).with(enrolments.clone());
+    let controls = Arc::new(controls);
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 

@@ -17,6 +17,8 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const PAUSE: &str = "pause";
 /// The threshold in force.
 pub const THRESHOLD: &str = "threshold";
+/// What was said of events that are normal.
+pub const NORMAL: &str = "normal";
 /// What is wrong with the camera.
 pub const CAMERA: &str = "camera";
 /// What is wrong with the device.
@@ -24,6 +26,8 @@ pub const DEVICE: &str = "device";
 
 /// Said of a camera and a device with which nothing is wrong.
 pub const FINE: &str = "ok";
+/// Said to call the latest event normal.
+pub const LATEST: &str = "latest";
 /// Said to have the threshold of model and configuration again.
 pub const USUAL: &str = "default";
 
@@ -125,6 +129,22 @@ fn components(topics: &Topics, shown: &Shown) -> Map<String, Value> {
         "payload_press": USUAL,
     });
     all.add("usual_threshold", "button", "Usual threshold", rest);
+    if told(Subject::Anomaly) {
+        let rest = json!({
+            "icon": "mdi:check-circle-outline",
+            "command_topic": topics.set(NORMAL),
+            "payload_press": LATEST,
+        });
+        all.add(NORMAL, "button", "Latest event is normal", rest);
+        let rest = json!({
+            "entity_category": "diagnostic",
+            "icon": "mdi:message-check-outline",
+            "state_topic": topics.of(NORMAL),
+            // Home Assistant keeps no longer states.
+            "value_template": "{{ value[:255] }}",
+        });
+        all.add("normal_answer", "sensor", "Latest answer", rest);
+    }
     all.made
 }
 
@@ -147,7 +167,8 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const ALL: [&str; 8] = [PROBLEM, SCORE, SNAPSHOT, PAUSE, THRESHOLD, CAMERA, DEVICE, "usual_threshold"];
+    const ALL: [&str; 10] =
+        [PROBLEM, SCORE, SNAPSHOT, PAUSE, THRESHOLD, CAMERA, DEVICE, "usual_threshold", NORMAL, "normal_answer"];
 
     fn of(subjects: &[Subject], snapshot: bool, score: bool) -> Value {
         let topics = Topics::new("salad", "Line 3", Some("homeassistant"));
@@ -158,7 +179,7 @@ mod tests {
     fn documented(platform: &str) -> (&'static [&'static str], &'static [&'static str]) {
         match platform {
             "binary_sensor" => (&["state_topic"], &["device_class", "value_template"]),
-            "sensor" => (&["state_topic"], &["state_class", "suggested_display_precision"]),
+            "sensor" => (&["state_topic"], &["state_class", "suggested_display_precision", "value_template"]),
             "image" => (&["image_topic"], &["content_type"]),
             "switch" => (&["command_topic"], &["state_topic"]),
             "number" => (&["command_topic"], &["state_topic", "min", "max", "step", "mode"]),

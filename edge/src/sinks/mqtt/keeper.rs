@@ -14,7 +14,7 @@
 
 use super::MqttSpec;
 use super::board::Board;
-use super::discovery::{PAUSE, SCORE, THRESHOLD, USUAL};
+use super::discovery::{NORMAL, PAUSE, SCORE, THRESHOLD, USUAL};
 use super::link::{self, Heard, Link, Publication};
 use crate::controls::{Asked, Controls, MOST_THRESHOLD};
 use crate::event::Message;
@@ -54,6 +54,8 @@ pub struct Keeper {
     asked: Option<Asked>,
     /// The score that is published, and since when.
     score: Option<(String, Instant)>,
+    /// What came of something that was to be normal.
+    answer: Option<String>,
     /// Somebody has to be told all anew.
     is_forgotten: bool,
     /// How often there was no connection, or a short one, since there last was a long one.
@@ -93,6 +95,7 @@ impl Keeper {
             jobs,
             asked: None,
             score: None,
+            answer: None,
             is_forgotten: false,
             failures: 0,
             is_told: false,
@@ -124,7 +127,7 @@ impl Keeper {
         self.until(link, self.spec.timeout, "no answer", |heard| *heard == Heard::Connected)?;
         if !is_trial {
             let topics = self.board.topics();
-            let mut wanted = vec![topics.set(PAUSE), topics.set(THRESHOLD)];
+            let mut wanted = [PAUSE, THRESHOLD, NORMAL].map(|name| topics.set(name)).to_vec();
             wanted.extend(topics.home_assistant());
             wanted.iter().try_for_each(|topic| link.subscribe(topic)).map_err(Ended::Lost)?;
         }
@@ -238,6 +241,13 @@ impl Keeper {
             log::warn!("sink {}: a command that the broker keeps is not obeyed: {topic}", self.name);
             return;
         }
+        if topic == topics.set(NORMAL) {
+            let none = || "there is no event store, so that nothing can be kept".to_owned();
+            let answer = controls.enrolments().map_or_else(none, |enrolments| enrolments.obey(said));
+            log::info!("sink {}: {topic}: {answer}", self.name);
+            self.answer = Some(answer);
+            return;
+        }
         let understood = if topic == topics.set(PAUSE) {
             let paused = match said {
                 "ON" => Some(true),
@@ -269,6 +279,10 @@ impl Keeper {
             self.say(link, &Publication::state(pause, if asked.paused { "ON" } else { "OFF" }))?;
             self.say(link, &Publication::state(threshold, asked.threshold.to_string()))?;
             self.asked = Some(asked);
+        }
+        if let Some(answer) = self.answer.take() {
+            let topic = self.board.topics().of(NORMAL);
+            self.say(link, &Publication { topic, payload: answer.into_bytes(), retain: false })?;
         }
         let Some((interval, scored)) = self.spec.score_interval.zip(controls.latest()) else { return Ok(()) };
         let text = format!("{:.4}", scored.score);

@@ -114,6 +114,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check a configuration and everything it names, without starting anything: all that is wrong and what may not be meant,
+    /// each with its line and what to do. Exits with 1 where something is wrong.
+    Check {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/salad-edge/edge.toml")]
+        config: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Send a made-up event to one sink of a configuration, its beginning and its end, and print what came of it.
     TestSink {
         /// The sink's name.

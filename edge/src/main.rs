@@ -6,6 +6,7 @@ use salad_edge::commands::Outcome;
 use salad_edge::commands::bench::{BenchOptions, bench};
 use salad_edge::commands::cameras::cameras;
 use salad_edge::commands::capture::capture;
+use salad_edge::commands::check::check;
 use salad_edge::commands::collect::{CollectOptions, collect};
 use salad_edge::commands::inspect::{InspectOptions, inspect};
 use salad_edge::commands::run::run;
@@ -66,6 +67,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
             let stop = stop_on_signals()?;
             Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
         }
+        Command::Check { config, json } => Ok(check(&config, json, &mut out)?),
         Command::TestSink { name, config } => {
             test_sink(&config, &name, &mut out)?;
             Ok(Outcome::Complete)

@@ -10,10 +10,12 @@ use std::path::PathBuf;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
+    pub version: Option<u32>,
     pub name: Option<String>,
     pub bundle: Option<PathBuf>,
     #[serde(default)]
     pub form: FormChoice,
+    #[serde(default)]
     pub source: RawSource,
     #[serde(default)]
     pub decision: RawDecision,

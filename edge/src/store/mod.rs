@@ -14,6 +14,7 @@ use crate::event::Message;
 use crate::sinks::filter::Filter;
 use jiff::Timestamp;
 use rusqlite::Connection;
+pub use schema::look_at;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

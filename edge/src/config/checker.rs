@@ -3,7 +3,7 @@
 use super::document::{Document, Section, VERSION};
 use super::error::{ConfigError, Warning};
 use super::raw::{RawConfig, RawDecision, RawDrift, RawEvents, RawLens, RawMotion, RawRegions, RawSnapshots};
-use super::source::RawSource;
+use super::raw_source::RawSource;
 use super::{CameraConfig, Config, DecisionSettings, DriftSettings, Release, SnapshotSettings};
 use crate::decision::DecisionParams;
 use crate::drift::DriftSpec;
@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
     /// The whole of it.
     pub(super) fn check(&self, raw: RawConfig) -> Checked<Config> {
         if let Some(version) = raw.version.filter(|&version| i64::from(version) != VERSION) {
-            self.error("version", version, format!("has to be {}", VERSION));
+            self.error("version", version, format!("has to be {VERSION}"));
         }
         let bundle = self.bundle(raw.bundle);
         let camera = self.camera(raw.source, raw.regions);

@@ -5,6 +5,10 @@ mod document;
 mod error;
 mod mqtt;
 mod raw;
+mod raw_sinks;
+mod raw_source;
+#[cfg(test)]
+mod schema;
 pub mod sinks;
 pub mod source;
 
@@ -153,7 +157,7 @@ impl CameraConfig {
 
     /// A local camera, in the form that `source.camera.device` has, with the defaults for all else.
     pub fn of_device(device: &str) -> Result<CameraConfig, ConfigError> {
-        let (path, source) = (Path::new("--device"), source::RawSource::of_device(device));
+        let (path, source) = (Path::new("--device"), raw_source::RawSource::of_device(device));
         let (found, errors, _) = checked("", path, |checker, _| checker.camera(source, None));
         first(path, found.and_then(Result::ok), errors)
     }

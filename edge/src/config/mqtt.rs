@@ -1,7 +1,8 @@
 //! `mqtt = { ... }` of a sink.
 
 use super::checker::{Checked, Checker};
-use super::sinks::{RawSecret, Secret};
+use super::raw_sinks::RawSecret;
+use super::sinks::Secret;
 use crate::sinks::mqtt::{ClientCertificate, MqttSpec, Protocol, TlsSpec, is_prefix, tls_config};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -9,32 +10,48 @@ use std::path::PathBuf;
 /// The most seconds of silence that the protocol knows are more than anybody wants.
 const MOST_KEEP_ALIVE_SECS: u16 = 3600;
 
-/// As it is written.
+/// An MQTT broker.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RawMqtt {
-    host: String,
-    port: Option<u16>,
-    tls: Option<bool>,
-    ca_file: Option<PathBuf>,
-    client_certificate: Option<PathBuf>,
-    client_key: Option<PathBuf>,
-    user: Option<String>,
-    password: Option<RawSecret>,
+    /// Its name or address.
+    pub host: String,
+    /// Its port (1883, or 8883 over TLS).
+    pub port: Option<u16>,
+    /// Over TLS, trusting the web's certificates (false, unless one of the next three is there).
+    pub tls: Option<bool>,
+    /// Certificates (PEM) to trust instead.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate (PEM) by which the broker knows the device; with client_key.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    pub client_key: Option<PathBuf>,
+    /// Where the broker wants one.
+    pub user: Option<String>,
+    /// Where the user's password is.
+    pub password: Option<RawSecret>,
+    /// 4, which is MQTT 3.1.1, or 5.
     #[serde(default = "default_protocol")]
-    protocol: u8,
+    pub protocol: u8,
+    /// What topics begin with.
     #[serde(default = "default_prefix")]
-    prefix: String,
+    pub prefix: String,
+    /// Home Assistant's prefix; empty not to be found.
     #[serde(default = "default_discovery")]
-    discovery: String,
+    pub discovery: String,
+    /// Pictures of events are published.
     #[serde(default = "default_snapshot")]
-    snapshot: bool,
+    pub snapshot: bool,
+    /// The score is published so often where it changes, seconds; 0: never.
     #[serde(default = "default_score_secs")]
-    score_interval_secs: f64,
+    pub score_interval_secs: f64,
+    /// The broker takes the device for offline after one and a half times so long, 1 to 3600.
     #[serde(default = "default_keep_alive_secs")]
-    keep_alive_secs: u16,
+    pub keep_alive_secs: u16,
+    /// For a connection and for each acknowledgement, 0.1 to 600.
     #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
+    pub timeout_secs: f64,
 }
 
 fn default_protocol() -> u8 {

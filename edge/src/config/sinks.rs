@@ -1,7 +1,7 @@
 //! `[[sinks]]`: who is told of events.
 
 use super::checker::{Checked, Checker};
-use super::mqtt::RawMqtt;
+use super::raw_sinks::{RawCommand, RawDay, RawEmail, RawGpio, RawSecret, RawSink, RawWebhook};
 use crate::event::Subject;
 use crate::sinks::command::CommandSpec;
 use crate::sinks::email::{EmailSpec, Security};
@@ -12,8 +12,7 @@ use crate::sinks::webhook::WebhookSpec;
 use crate::source::child::redacted;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -69,106 +68,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A sink as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSink {
-    pub(super) name: String,
-    subjects: Option<Vec<Subject>>,
-    #[serde(default)]
-    min_score: f32,
-    hours: Option<String>,
-    days: Option<Vec<RawDay>>,
-    max_per_hour: Option<u32>,
-    #[serde(default = "yes")]
-    updates: bool,
-    webhook: Option<RawWebhook>,
-    command: Option<RawCommand>,
-    email: Option<RawEmail>,
-    gpio: Option<RawGpio>,
-    json_lines: Option<RawJsonLines>,
-    mqtt: Option<RawMqtt>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWebhook {
-    url: String,
-    #[serde(default)]
-    headers: BTreeMap<String, RawSecret>,
-    secret: Option<RawSecret>,
-    #[serde(default)]
-    cloud_events: bool,
-    #[serde(default)]
-    snapshot: bool,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCommand {
-    run: Vec<String>,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEmail {
-    host: String,
-    port: Option<u16>,
-    #[serde(default = "tls")]
-    security: Security,
-    user: Option<String>,
-    password: Option<RawSecret>,
-    from: String,
-    to: Vec<String>,
-    #[serde(default = "yes")]
-    snapshot: bool,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGpio {
-    #[serde(default = "first_chip")]
-    chip: PathBuf,
-    line: u32,
-    #[serde(default)]
-    active_low: bool,
-    pulse_secs: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawJsonLines {
-    path: PathBuf,
-}
-
-/// Where a secret is: never in the configuration itself, which people copy and send around.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSecret {
-    file: Option<PathBuf>,
-    env: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawDay {
-    Mon,
-    Tue,
-    Wed,
-    Thu,
-    Fri,
-    Sat,
-    Sun,
-}
-
 const WEEK: [Weekday; 7] = [
     Weekday::Monday,
     Weekday::Tuesday,
@@ -178,22 +77,6 @@ const WEEK: [Weekday; 7] = [
     Weekday::Saturday,
     Weekday::Sunday,
 ];
-
-fn yes() -> bool {
-    true
-}
-
-fn tls() -> Security {
-    Security::Tls
-}
-
-fn first_chip() -> PathBuf {
-    "/dev/gpiochip0".into()
-}
-
-fn default_timeout_secs() -> f64 {
-    10.0
-}
 
 impl Checker<'_> {
     pub(super) fn sinks(&self, raw: Vec<RawSink>) -> Checked<Vec<SinkSpec>> {

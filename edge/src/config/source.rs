@@ -1,7 +1,8 @@
 //! `[source]`: where frames come from.
 
 use super::checker::{Checked, Checker};
-use crate::source::camera::{CameraSpec, Controls, Setting};
+use super::raw_source::{RawCamera, RawDevice, RawFormat, RawPipe, RawPreset, RawReplay, RawSource};
+use crate::source::camera::{CameraSpec, Controls};
 use crate::source::child::{Launch, redacted};
 use crate::source::devices::Device;
 use crate::source::live::LiveSpec;
@@ -11,7 +12,6 @@ use crate::source::replay::ReplaySpec;
 use crate::source::stream::StreamFormat;
 use salad_shared::preprocess::MAX_PIXELS;
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where frames come from.
@@ -31,6 +31,7 @@ pub enum SourceSpec {
 /// How a replay passes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Pace {
     /// As a camera would.
     Real,
@@ -51,118 +52,6 @@ impl SourceSpec {
     pub fn is_live(&self) -> bool {
         matches!(self, SourceSpec::Live(_))
     }
-}
-
-/// `[source]` as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSource {
-    replay: Option<RawReplay>,
-    camera: Option<RawCamera>,
-    pipe: Option<RawPipe>,
-}
-
-impl RawSource {
-    /// A local camera with nothing else said.
-    pub fn of_device(device: &str) -> RawSource {
-        let camera = RawCamera {
-            device: RawDevice::Text(device.to_owned()),
-            size: None,
-            fps: default_fps(),
-            format: None,
-            exposure: None,
-            gain: None,
-            white_balance: None,
-            focus: None,
-            frame_timeout_secs: None,
-            start_timeout_secs: None,
-            frozen_after_secs: None,
-        };
-        RawSource { replay: None, camera: Some(camera), pipe: None }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawReplay {
-    path: PathBuf,
-    fps: f64,
-    #[serde(default, rename = "loop")]
-    repeat: bool,
-    #[serde(default = "real")]
-    pace: Pace,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCamera {
-    device: RawDevice,
-    size: Option<[u32; 2]>,
-    #[serde(default = "default_fps")]
-    fps: f64,
-    format: Option<PixelFormat>,
-    exposure: Option<Setting>,
-    gain: Option<Setting>,
-    white_balance: Option<Setting>,
-    focus: Option<Setting>,
-    frame_timeout_secs: Option<f64>,
-    start_timeout_secs: Option<f64>,
-    frozen_after_secs: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum RawDevice {
-    Index(u32),
-    Text(String),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPipe {
-    preset: Option<RawPreset>,
-    command: Option<Vec<String>>,
-    format: Option<RawFormat>,
-    url: Option<String>,
-    user: Option<String>,
-    password_file: Option<PathBuf>,
-    sensor: Option<u32>,
-    size: Option<[u32; 2]>,
-    #[serde(default = "default_fps")]
-    fps: f64,
-    frame_timeout_secs: Option<f64>,
-    start_timeout_secs: Option<f64>,
-    frozen_after_secs: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawPreset {
-    Rtsp,
-    Http,
-    RaspberryPi,
-    Jetson,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawFormat {
-    Mjpeg,
-    Ppm,
-    Rgb24,
-    Bgr24,
-    Gray8,
-    Yuyv,
-    Nv12,
-    I420,
-}
-
-fn real() -> Pace {
-    Pace::Real
-}
-
-fn default_fps() -> f64 {
-    5.0
 }
 
 /// The three time limits of a camera, as they are written.
@@ -470,6 +359,7 @@ fn live(name: String, launch: Launch, format: StreamFormat, limits: &Limits) -> 
 mod tests {
     use super::super::CameraConfig;
     use super::*;
+    use crate::source::camera::Setting;
     use std::ffi::OsString;
 
     fn source(text: &str) -> Result<SourceSpec, String> {

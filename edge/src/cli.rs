@@ -105,7 +105,7 @@ pub enum Command {
         #[arg(long, default_value_t = 2.0, value_parser = brightness)]
         min_change: f32,
     },
-    /// Watch a source of frames and tell of events, as a configuration file says.
+    /// Watch a source of frames and tell of events, as a configuration file says; a hang-up signal has that read again.
     Run {
         /// The configuration file; packaging/edge.toml is an example with every setting.
         #[arg(long)]

@@ -79,6 +79,7 @@ impl<'a> Checker<'a> {
         let (event_log, store) = events?;
         Ok(Config {
             name: name?,
+            log_level: raw.log_level,
             bundle: bundle?,
             form: raw.form,
             camera: camera?,

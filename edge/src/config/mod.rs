@@ -15,6 +15,7 @@ pub mod source;
 use crate::decision::DecisionParams;
 use crate::drift::DriftSpec;
 use crate::lens::LensSpec;
+use crate::logging::LogLevel;
 use crate::model::FormChoice;
 use crate::motion::MotionSpec;
 use crate::regions::RegionSpec;
@@ -33,6 +34,8 @@ use std::time::Duration;
 pub struct Config {
     /// What the device is called in alerts.
     pub name: String,
+    /// What is logged.
+    pub log_level: LogLevel,
     /// The model bundle; a file that is there.
     pub bundle: PathBuf,
     /// Which numeric form to run.

@@ -2,6 +2,7 @@
 
 use super::raw_sinks::RawSink;
 use super::raw_source::RawSource;
+use crate::logging::LogLevel;
 use crate::model::FormChoice;
 use crate::regions::Point;
 use serde::Deserialize;
@@ -16,6 +17,9 @@ pub struct RawConfig {
     pub version: Option<u32>,
     /// What this device is called in alerts, 1 to 64 characters. Left out: its host name.
     pub name: Option<String>,
+    /// What is logged, from this level on; RUST_LOG wins.
+    #[serde(default)]
+    pub log_level: LogLevel,
     /// Required: the model, as the trainer exported it.
     #[cfg_attr(test, schemars(required))]
     pub bundle: Option<PathBuf>,

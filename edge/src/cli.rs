@@ -106,7 +106,7 @@ pub enum Command {
         #[arg(long, default_value_t = 2.0, value_parser = brightness)]
         min_change: f32,
     },
-    /// Watch a source of frames and tell of events, as a configuration file says.
+    /// Watch a source of frames and tell of events, as a configuration file says; a hang-up signal has that read again.
     Run {
         /// The configuration file; packaging/edge.toml is an example with every setting.
         #[arg(long)]
@@ -117,6 +117,16 @@ pub enum Command {
     },
     /// Say that what an event or a picture shows is normal, list what was called so, or take it back.
     Enrol(EnrolOptions),
+    /// Check a configuration and everything it names, without starting anything: all that is wrong and what may not be meant,
+    /// each with its line and what to do. Exits with 1 where something is wrong.
+    Check {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/salad-edge/edge.toml")]
+        config: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Send a made-up event to one sink of a configuration, its beginning and its end, and print what came of it.
     TestSink {
         /// The sink's name.

@@ -47,6 +47,8 @@ struct State {
     asked: Asked,
     /// The threshold of model and configuration.
     usual: f32,
+    /// The threshold that was set in its place.
+    changed: Option<f32>,
     latest: Option<Scored>,
 }
 
@@ -70,7 +72,11 @@ impl Controls {
             log::info!("the threshold is {changed}, as it was set over MQTT, and not {threshold}");
         }
         let asked = Asked { paused, threshold: changed.unwrap_or(threshold) };
-        Controls { state: Mutex::new(State { asked, usual: threshold, latest: None }), store, enrolments: None }
+        Controls {
+            state: Mutex::new(State { asked, usual: threshold, changed, latest: None }),
+            store,
+            enrolments: None,
+        }
     }
 
     /// The controls, by which prototypes can be enrolled as well.
@@ -115,12 +121,20 @@ impl Controls {
         }
         let now = {
             let mut state = self.state();
+            state.changed = threshold;
             state.asked.threshold = threshold.unwrap_or(state.usual);
             state.asked.threshold
         };
         log::info!("the threshold is now {now}");
         self.keep(THRESHOLD, threshold.map(|t| t.to_string()).as_deref());
         true
+    }
+
+    /// Notes another threshold of model and configuration; one that was set in its place goes on.
+    pub fn set_usual(&self, threshold: f32) {
+        let mut state = self.state();
+        state.usual = threshold;
+        state.asked.threshold = state.changed.unwrap_or(threshold);
     }
 
     fn keep(&self, name: &str, value: Option<&str>) {
@@ -172,8 +186,13 @@ mod tests {
         drop(first);
         let second = controls(dir.path());
         assert_eq!(second.asked(), Asked { paused: true, threshold: 0.123_456_79 });
+        second.set_usual(0.4);
+        assert_eq!(second.asked().threshold, 0.123_456_79);
         second.pause(false);
         assert!(second.set_threshold(None));
+        assert_eq!(second.asked().threshold, 0.4);
+        second.set_usual(0.3);
+        assert_eq!(second.asked().threshold, 0.3);
         drop(second);
         assert_eq!(controls(dir.path()).asked(), Asked { paused: false, threshold: 0.3 });
     }

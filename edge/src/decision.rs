@@ -116,6 +116,14 @@ impl Decision {
         }
     }
 
+    /// Goes on with other parameters. An open event stays open, and what the window holds stays as it was judged; of a window
+    /// that has become shorter the newest frames stay.
+    pub fn set_params(&mut self, params: DecisionParams) {
+        let Decision { release_ratio, .. } = Decision::new(params);
+        (self.params, self.release_ratio) = (params, release_ratio);
+        self.window.drain(..self.window.len().saturating_sub(params.window_frames));
+    }
+
     /// Whether an event is open.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open { .. })
@@ -335,6 +343,17 @@ mod tests {
         let mut decision = Decision::new(DecisionParams { threshold: 0.0, release_threshold: 0.0, ..PARAMS });
         decision.set_threshold(0.5);
         assert_eq!(decision.params().release_threshold, 0.5);
+    }
+
+    #[test]
+    fn other_parameters_leave_an_open_event_open() {
+        let mut decision = opened();
+        decision.set_params(DecisionParams { threshold: 2.0, release_threshold: 1.0, window_frames: 2, ..PARAMS });
+        assert!(decision.is_open());
+        // Of the three frames before, the newest was not calm by what was asked then.
+        assert_eq!(changes(&mut decision, 2, &[0.9, 0.9]), [None, Some(Change::End)]);
+        decision.set_threshold(4.0);
+        assert_eq!(decision.params().release_threshold, 2.0);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub enum Message {
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Subject {
     /// The picture.
     Anomaly,

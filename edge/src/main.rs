@@ -6,6 +6,7 @@ use salad_edge::commands::Outcome;
 use salad_edge::commands::bench::{BenchOptions, bench};
 use salad_edge::commands::cameras::cameras;
 use salad_edge::commands::capture::capture;
+use salad_edge::commands::check::check;
 use salad_edge::commands::collect::{CollectOptions, collect};
 use salad_edge::commands::enrol::enrol;
 use salad_edge::commands::inspect::{InspectOptions, inspect};
@@ -13,16 +14,17 @@ use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
 use salad_edge::commands::snapshot::snapshot;
 use salad_edge::commands::test_sink::test_sink;
+use salad_edge::logging;
 use salad_edge::picking::PickSpec;
 use salad_shared::message::message;
-use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,tract=error")).init();
+    logging::start();
     match dispatch(Cli::parse().command) {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::FAILURE,
@@ -65,12 +67,15 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         }
         Command::Run { config, json } => {
             let stop = stop_on_signals()?;
-            Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop)?)
+            let again = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(SIGHUP, Arc::clone(&again))?;
+            Ok(run(&config, json.then_some(&mut out as &mut dyn Write), &stop, &again)?)
         }
         Command::Enrol(options) => {
             enrol(&options, &mut out)?;
             Ok(Outcome::Complete)
         }
+        Command::Check { config, json } => Ok(check(&config, json, &mut out)?),
         Command::TestSink { name, config } => {
             test_sink(&config, &name, &mut out)?;
             Ok(Outcome::Complete)

@@ -28,6 +28,7 @@ const LEAST_COSINE: f32 = 0.9;
 /// Which numeric form to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum FormChoice {
     /// 32-bit floating point.
     F32,

@@ -13,11 +13,13 @@ use crate::light::Light;
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
+use crate::reload::{Changed, Reload};
 use crate::samples::{Sample, Sampler};
 use crate::scorer::Scorer;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
+use salad_shared::decoder::Decoder;
 use salad_shared::manifest::Form;
 use salad_shared::patch::{HeatMap, HeatScale};
 use salad_shared::preprocess::Frame;
@@ -100,11 +102,16 @@ pub struct Pipeline<'s, 'o> {
     sampler: Sampler,
     /// When it was last looked what other programs have enrolled.
     followed: Option<Instant>,
+    reload: Option<Reload<'s>>,
+    /// Decodes what the source has decoded too small for regions that have changed.
+    decoder: Option<Decoder>,
     sinks: &'s mut Sinks,
     frame_lines: Option<&'o mut dyn Write>,
     open: Option<OpenEvent>,
     peak: Option<Peak>,
+    /// When the last frame was taken that was scored, and the last of all.
     last_frame: Option<Moment>,
+    last_seen: Option<Moment>,
     troubles: Vec<OpenTrouble>,
     last_warning: Option<Instant>,
     /// Since when no frame could be scored.
@@ -131,11 +138,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             enrolments: None,
             sampler: Sampler::default(),
             followed: None,
+            reload: None,
+            decoder: None,
             sinks,
             frame_lines,
             open: None,
             peak: None,
             last_frame: None,
+            last_seen: None,
             troubles: Vec::new(),
             last_warning: None,
             failing_since: None,
@@ -153,6 +163,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     pub fn learning(mut self, enrolments: Arc<Enrolments>) -> Pipeline<'s, 'o> {
         self.scorer = self.scorer.with(Arc::clone(&enrolments));
         self.enrolments = Some(enrolments);
+        self
+    }
+
+    /// Takes over what is changed in the configuration.
+    pub fn reloaded_by(mut self, reload: Reload<'s>) -> Pipeline<'s, 'o> {
+        self.reload = Some(reload);
         self
     }
 
@@ -186,6 +202,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             self.summary.dropped = source.dropped();
             self.sinks.look_after();
             self.follow_enrolments();
+            if let Some(changed) = self.reload.as_mut().and_then(|reload| reload.look(self.sinks)) {
+                self.take_over(changed);
+            }
             if self.failing_since.is_none_or(|since| since.elapsed() < FAILING_LIMIT) {
                 beat(&self.summary);
             }
@@ -196,10 +215,37 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         (self.summary, result)
     }
 
+    /// Goes on with other settings. A gate that is replaced says first that it is open.
+    fn take_over(&mut self, changed: Changed) {
+        let Changed { decision, decoder, lens, regions, motion, light, drift } = changed;
+        self.decision.set_params(decision);
+        self.decoder = decoder;
+        let replaced = [
+            (Trouble::Obstructed, lens.is_some()),
+            (Trouble::Light, light.is_some()),
+            (Trouble::Drift, drift.is_some()),
+        ];
+        for (trouble, _) in replaced.into_iter().filter(|(_, is_replaced)| *is_replaced) {
+            if let Some(at) = self.last_seen {
+                self.camera_trouble(EventKind::End, trouble, at, "it is looked at anew, by other settings".to_owned());
+            }
+        }
+        let gates = &mut self.gates;
+        gates.lens = lens.unwrap_or(gates.lens.take());
+        gates.regions = regions.unwrap_or(gates.regions.take());
+        gates.motion = motion.unwrap_or(gates.motion.take());
+        gates.light = light.unwrap_or(gates.light.take());
+        gates.drift = drift.unwrap_or(gates.drift.take());
+    }
+
     /// One frame: gates, score, decision, event, sinks. Only the frame lines can fail.
     fn take(&mut self, captured: Captured) -> io::Result<()> {
         let Captured { picture, name, at } = captured;
+        self.last_seen = Some(at);
         let (mut frame, file) = picture.into_parts();
+        if let (Some(decoder), Some(file)) = (&mut self.decoder, &file) {
+            frame = decoder.decode(file).map_or(frame, |decoded| decoded.frame);
+        }
         // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;

@@ -62,6 +62,15 @@ impl RegionSpec {
         (side(width, right - left), side(height, lower - upper))
     }
 
+    /// The share of the pixels of the crop that counts, 0 to 1, in a frame of `width` x `height` pixels.
+    pub fn share(&self, width: u32, height: u32) -> f32 {
+        let [left, upper, right, lower] = pixels(self.crop.unwrap_or([0.0, 0.0, 1.0, 1.0]), width, height);
+        let counts = counts(self, (width, height));
+        let rows = counts.chunks_exact(width as usize).take(lower).skip(upper);
+        let inside = rows.flat_map(|row| row.get(left..right).unwrap_or_default());
+        inside.filter(|counts| **counts).count() as f32 / ((right - left) * (lower - upper)) as f32
+    }
+
     /// Whether whole frames count.
     pub fn is_whole(&self) -> bool {
         *self == RegionSpec::default()
@@ -230,6 +239,15 @@ mod tests {
         assert_eq!(picture(&frame), ["##..", "##..", "##..", "##.."]);
         let thin = RegionSpec { crop: Some([0.99, 0.0, 1.0, 0.01]), ..RegionSpec::default() };
         assert_eq!(Regions::new(thin).apply(white(8, 8)).rgb(), [255; 3]);
+    }
+
+    #[test]
+    fn the_share_that_counts_is_of_the_crop() {
+        let right_half = vec![vec![[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]];
+        let spec = RegionSpec { crop: Some([0.25, 0.0, 1.0, 1.0]), include: vec![], exclude: right_half.clone() };
+        assert_eq!(spec.share(64, 48), 1.0 / 3.0);
+        assert_eq!(RegionSpec { include: right_half, ..spec }.share(64, 48), 0.0);
+        assert_eq!(RegionSpec::default().share(64, 48), 1.0);
     }
 
     #[test]

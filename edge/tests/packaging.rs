@@ -25,6 +25,7 @@ fn the_unit_starts_what_the_program_understands_with_the_bundle_that_the_configu
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
     Cli::command().try_get_matches_from(value("ExecStart").split(' ')).unwrap();
     assert!(include_str!("../packaging/debian/conffiles").contains(value("ExecStart").rsplit(' ').next().unwrap()));
+    assert!(value("ExecReload").contains("kill -HUP $MAINPID"));
     let bundle = format!("bundle = \"{}\"", value("ConditionPathExists"));
     assert!(include_str!("../packaging/service.toml").contains(&bundle));
 }

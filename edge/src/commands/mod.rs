@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cameras;
 pub mod capture;
+pub mod check;
 pub mod collect;
 pub mod enrol;
 pub mod inspect;

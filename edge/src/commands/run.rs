@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::config::sinks::SinkSpec;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SnapshotSettings};
 use crate::controls::Controls;
 use crate::decision::Decision;
 use crate::drift::Drift;
@@ -10,10 +10,12 @@ use crate::encoder::EncoderError;
 use crate::enrol::Enrolments;
 use crate::lens::Lens;
 use crate::light::Light;
+use crate::logging;
 use crate::model::{Model, ModelError};
 use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
 use crate::regions::Regions;
+use crate::reload::{Reload, frame_size};
 use crate::service::Service;
 use crate::sinks::json_lines::EventLog;
 use crate::sinks::outbox::Outbox;
@@ -68,14 +70,19 @@ pub enum RunError {
     Pipeline(#[from] PipelineError),
 }
 
-/// Reads the configuration, builds the pipeline and runs it until its source ends or `stop` is set. `frame_lines` gets a
-/// JSON line for each frame.
-pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool) -> Result<Outcome, RunError> {
-    let config = Config::read(config)?;
+/// Reads the configuration, builds the pipeline and runs it until its source ends or `stop` is set; when `again` is set, the
+/// configuration is read again. `frame_lines` gets a JSON line for each frame.
+pub fn run(
+    path: &Path,
+    frame_lines: Option<&mut dyn Write>,
+    stop: &AtomicBool,
+    again: &AtomicBool,
+) -> Result<Outcome, RunError> {
+    let config = Config::read(path)?;
+    logging::set_level(config.log_level);
     let model = Model::read(&config.bundle, config.form)?;
     let decision = Decision::new(config.decision.params(model.threshold)?);
-    let input = &model.manifest.input;
-    let (width, height) = config.camera.regions.whole(input.width, input.height);
+    let (width, height) = frame_size(&config, &model);
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;
     let enrolments = store.clone().map(|store| Enrolments::open(store, model.scoring())).transpose()?.map(Arc::new);
@@ -85,7 +92,8 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
-    let mut pipeline = pipeline.controlled_by(controls);
+    let reload = Reload::new(again, path.to_owned(), config, &model, Arc::clone(&controls));
+    let mut pipeline = pipeline.controlled_by(controls).reloaded_by(reload);
     if let Some(enrolments) = &enrolments {
         pipeline = pipeline.learning(Arc::clone(enrolments));
     }
@@ -109,7 +117,8 @@ pub fn run(config: &Path, frame_lines: Option<&mut dyn Write>, stop: &AtomicBool
     Ok(if losses.is_empty() { Outcome::Complete } else { Outcome::Partial })
 }
 
-fn gates(config: &Config, model: &Model) -> Gates {
+/// What stands between the source and the scorer, by a configuration.
+pub fn gates(config: &Config, model: &Model) -> Gates {
     let regions = &config.camera.regions;
     Gates {
         lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
@@ -132,20 +141,31 @@ fn open_sinks(
     store: Option<Arc<Store>>,
     controls: &Arc<Controls>,
 ) -> Result<Sinks, RunError> {
-    let failed = |path: &Path, field| {
-        let path = path.to_owned();
-        move |source| RunError::Sink { path, field, source }
-    };
-    let log = config.event_log.as_ref();
-    let log = log.map(|path| EventLog::open(path).map_err(failed(path, "events.log"))).transpose()?;
-    let snapshots = config.snapshots.as_ref().map(|settings| {
-        let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
-        opened.map_err(failed(&settings.dir, "snapshots.dir"))
-    });
+    let (log, snapshots) = (event_log(config)?, snapshots(config, model)?);
     let outbox = store.map(|store| {
         let build = |spec: &SinkSpec| Ok((spec.name.clone(), sinks::build(spec, &config.name, Some(controls))?));
         let sinks: io::Result<Vec<_>> = config.sinks.iter().map(build).collect();
         sinks.and_then(|sinks| Outbox::start(store, sinks)).map_err(RunError::Threads)
     });
-    Ok(Sinks::new(log, snapshots.transpose()?, outbox.transpose()?))
+    Ok(Sinks::new(log, snapshots, outbox.transpose()?))
+}
+
+/// Opens the event log of a configuration.
+pub fn event_log(config: &Config) -> Result<Option<EventLog>, RunError> {
+    let open = |path: &PathBuf| EventLog::open(path).map_err(failed(path, "events.log"));
+    config.event_log.as_ref().map(open).transpose()
+}
+
+/// Opens the folder of snapshots of a configuration.
+pub fn snapshots(config: &Config, model: &Model) -> Result<Option<Snapshots>, RunError> {
+    let open = |settings: &SnapshotSettings| {
+        let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
+        opened.map_err(failed(&settings.dir, "snapshots.dir"))
+    };
+    config.snapshots.as_ref().map(open).transpose()
+}
+
+fn failed(path: &Path, field: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Sink { path, field, source }
 }

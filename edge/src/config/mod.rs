@@ -1,19 +1,29 @@
 //! `edge.toml`: read as it is written (raw), then checked once as a whole. Nothing is built before that has ended.
 
+mod checker;
+mod document;
+mod error;
 mod mqtt;
 mod raw;
+mod raw_sinks;
+mod raw_source;
+#[cfg(test)]
+mod schema;
 pub mod sinks;
 pub mod source;
 
 use crate::decision::DecisionParams;
 use crate::drift::DriftSpec;
 use crate::lens::LensSpec;
+use crate::logging::LogLevel;
 use crate::model::FormChoice;
 use crate::motion::MotionSpec;
 use crate::regions::RegionSpec;
-use crate::source::child::redacted;
 use crate::store::StoreSettings;
-use raw::{RawConfig, RawDecision, RawDrift, RawEvents, RawLens, RawMotion, RawRegions, RawSnapshots};
+use checker::Checker;
+use document::{Document, Form};
+pub use error::{ConfigError, Warning};
+use raw::RawConfig;
 use sinks::SinkSpec;
 use source::SourceSpec;
 use std::path::{Path, PathBuf};
@@ -24,6 +34,8 @@ use std::time::Duration;
 pub struct Config {
     /// What the device is called in alerts.
     pub name: String,
+    /// What is logged.
+    pub log_level: LogLevel,
     /// The model bundle; a file that is there.
     pub bundle: PathBuf,
     /// Which numeric form to run.
@@ -75,8 +87,9 @@ pub struct DecisionSettings {
     pub release: Release,
     /// The parameters, all but their two thresholds.
     params: DecisionParams,
-    /// The configuration file, for errors.
+    /// The configuration file, and the line of the release threshold in it, for errors.
     file: PathBuf,
+    line: Option<usize>,
 }
 
 /// The release threshold.
@@ -99,39 +112,17 @@ pub struct SnapshotSettings {
     pub jpeg_quality: u8,
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {source}; give the path of a configuration file with --config", path.display())]
-    Io {
-        /// The configuration file.
-        path: PathBuf,
-        /// The operating system's words.
-        source: std::io::Error,
-    },
-    /// It is not TOML, or has a key or a type that does not belong there.
-    #[error("{}{place}: {problem}", path.display())]
-    Syntax {
-        /// The configuration file.
-        path: PathBuf,
-        /// Line number and line, where they are known.
-        place: String,
-        /// What is wrong there.
-        problem: String,
-    },
-    /// A value that cannot be.
-    #[error("{}: {field} = {value}: {remedy}", path.display())]
-    Value {
-        /// The configuration file.
-        path: PathBuf,
-        /// The field, with its section.
-        field: &'static str,
-        /// What it was.
-        value: String,
-        /// What it may be.
-        remedy: String,
-    },
+/// A configuration, and all there is to say about it.
+#[derive(Debug)]
+pub struct Examined {
+    /// The settings, where nothing is wrong with them.
+    pub config: Option<Config>,
+    /// The bundle and its form, where there is such a file, whatever else is wrong.
+    pub bundle: Option<(PathBuf, FormChoice)>,
+    /// All that is wrong, in the order of the lines.
+    pub errors: Vec<ConfigError>,
+    /// What is not wrong but may not be meant.
+    pub warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -140,9 +131,21 @@ impl Config {
         Config::parse(&read(path)?, path)
     }
 
-    /// Checks a configuration's text, which came from `path`.
+    /// Checks a configuration's text, which came from `path`; the error is the first.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        Checker { path }.check(parse(text, path)?)
+        let Examined { config, errors, .. } = Config::examine(text, path);
+        first(path, config, errors)
+    }
+
+    /// Checks a configuration's text, which came from `path`, and goes on after an error, to find them all. What is wrong with
+    /// the values of a section is found once its keys and types are right.
+    pub fn examine(text: &str, path: &Path) -> Examined {
+        let (found, errors, warnings) = checked(text, path, |checker, raw| {
+            let bundle = raw.bundle.as_ref().map(|bundle| (checker.complete(bundle), raw.form));
+            (checker.check(raw), bundle.filter(|(path, _)| path.is_file()))
+        });
+        let (config, bundle) = found.map_or((None, None), |(config, bundle)| (config.ok(), bundle));
+        Examined { config: config.filter(|_| errors.is_empty()), bundle, errors, warnings }
     }
 }
 
@@ -150,22 +153,57 @@ impl CameraConfig {
     /// Reads a configuration file of which only the source and its regions are needed; the rest is checked for its form
     /// alone, and there may be no bundle yet.
     pub fn read(path: &Path) -> Result<CameraConfig, ConfigError> {
-        let raw = parse(&read(path)?, path)?;
-        Checker { path }.camera(raw.source, raw.regions)
+        let text = read(path)?;
+        let (found, errors, _) = checked(&text, path, |checker, raw| checker.camera(raw.source, raw.regions));
+        first(path, found.and_then(Result::ok), errors)
     }
 
     /// A local camera, in the form that `source.camera.device` has, with the defaults for all else.
     pub fn of_device(device: &str) -> Result<CameraConfig, ConfigError> {
-        Checker { path: Path::new("--device") }.camera(source::RawSource::of_device(device), None)
+        let (path, source) = (Path::new("--device"), raw_source::RawSource::of_device(device));
+        let (found, errors, _) = checked("", path, |checker, _| checker.camera(source, None));
+        first(path, found.and_then(Result::ok), errors)
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The line, from 1 on, of a field such as `decision.threshold` in a configuration's text, or else of the section that it is
+/// missing from. `sink` is the place of the sink it belongs to.
+pub fn line_of(text: &str, field: &str, sink: Option<usize>) -> Option<usize> {
+    Document::parse(text, Path::new("")).ok()?.line(field, sink)
+}
+
+/// Reads a configuration's text.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.into(), source })
 }
 
-fn parse(text: &str, path: &Path) -> Result<RawConfig, ConfigError> {
-    toml::from_str(text).map_err(|e| syntax_error(path, text, &e))
+/// What `work` makes of a configuration's text; what it has found wrong, in the order of the lines; and what it warns of.
+fn checked<T>(
+    text: &str,
+    path: &Path,
+    work: impl FnOnce(&Checker<'_>, RawConfig) -> T,
+) -> (Option<T>, Vec<ConfigError>, Vec<Warning>) {
+    let document = match Document::parse(text, path) {
+        Ok(document) => document,
+        Err(errors) => return (None, errors, Vec::new()),
+    };
+    let (form, mut errors) = document.form();
+    let Some(Form { raw, broken, sinks }) = form else { return (None, errors, Vec::new()) };
+    let checker = Checker::new(&document, broken, sinks);
+    let made = work(&checker, raw);
+    let (mut found, warnings) = checker.end();
+    errors.append(&mut found);
+    errors.sort_by_key(ConfigError::order);
+    (Some(made), errors, warnings)
+}
+
+fn first<T>(path: &Path, value: Option<T>, errors: Vec<ConfigError>) -> Result<T, ConfigError> {
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => {
+            value.ok_or_else(|| ConfigError::Io { path: path.into(), source: std::io::ErrorKind::InvalidData.into() })
+        }
+    }
 }
 
 impl DecisionSettings {
@@ -177,211 +215,16 @@ impl DecisionSettings {
             Release::Threshold(value) => value,
         };
         if release_threshold > threshold {
-            return Err(Checker { path: &self.file }.error(
-                "decision.release_threshold",
-                release_threshold,
-                format!("has to be at most the threshold, {threshold}"),
-            ));
+            return Err(ConfigError::Value {
+                path: self.file.clone(),
+                line: self.line,
+                field: "decision.release_threshold",
+                value: release_threshold.to_string(),
+                remedy: format!("has to be at most the threshold, {threshold}"),
+            });
         }
         Ok(DecisionParams { threshold, release_threshold, ..self.params })
     }
-}
-
-const DEFAULT_RELEASE_RATIO: f32 = 0.9;
-
-const NO_BUNDLE: &str = "give the .salad file that the trainer exported";
-
-struct Checker<'a> {
-    path: &'a Path,
-}
-
-impl Checker<'_> {
-    fn check(&self, raw: RawConfig) -> Result<Config, ConfigError> {
-        let Some(bundle) = raw.bundle.map(|bundle| self.complete(&bundle)) else {
-            return Err(self.error("bundle", "(missing)", NO_BUNDLE.to_owned()));
-        };
-        if !bundle.is_file() {
-            return Err(self.error("bundle", bundle.display(), format!("no such file; {NO_BUNDLE}")));
-        }
-        let camera = self.camera(raw.source, raw.regions)?;
-        // Replays are of any pictures, such as plain ones: nobody covers their lens.
-        let lens = raw.lens.or_else(|| camera.source.is_live().then(RawLens::default));
-        let drift = raw.drift.or_else(|| camera.source.is_live().then(RawDrift::default));
-        let (event_log, store) = self.events(raw.events)?;
-        let sinks = self.sinks(raw.sinks)?;
-        if let (Some(sink), None) = (sinks.first(), &store) {
-            let remedy = format!("the sink {} needs it: name a file, such as \"events.db\"", sink.name);
-            return Err(self.error("events.store", "(missing)", remedy));
-        }
-        Ok(Config {
-            name: self.name(raw.name)?,
-            bundle,
-            form: raw.form,
-            lens: lens.map(|raw| self.lens(&raw)).transpose()?.flatten(),
-            motion: raw.motion.map(|raw| self.motion(&raw)).transpose()?.flatten(),
-            drift: drift.map(|raw| self.drift(&raw)).transpose()?,
-            decision: self.decision(&raw.decision, camera.source.fps())?,
-            camera,
-            event_log,
-            store,
-            sinks,
-            snapshots: raw.snapshots.map(|raw| self.snapshots(&raw)).transpose()?,
-        })
-    }
-
-    fn camera(&self, source: source::RawSource, regions: Option<RawRegions>) -> Result<CameraConfig, ConfigError> {
-        let RawRegions { crop, include, exclude } =
-            regions.unwrap_or(RawRegions { crop: None, include: Vec::new(), exclude: Vec::new() });
-        let regions = RegionSpec { crop, include, exclude };
-        regions.check().map_err(|(field, value, remedy)| self.error(field, value, remedy.to_owned()))?;
-        Ok(CameraConfig { source: self.source(source)?, regions })
-    }
-
-    fn name(&self, name: Option<String>) -> Result<String, ConfigError> {
-        let Some(name) = name else {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            return Ok(if host.trim().is_empty() { "salad".to_owned() } else { host.trim().to_owned() });
-        };
-        if name.trim().is_empty() || name.chars().count() > 64 || name.contains(char::is_control) {
-            return Err(self.error("name", name, "has to be 1 to 64 characters".to_owned()));
-        }
-        Ok(name)
-    }
-
-    fn events(&self, raw: Option<RawEvents>) -> Result<(Option<PathBuf>, Option<StoreSettings>), ConfigError> {
-        let Some(raw) = raw else { return Ok((None, None)) };
-        if raw.log.is_none() && raw.store.is_none() {
-            let remedy = "give log, store or both; leave [events] out to have neither".to_owned();
-            return Err(self.error("events.log", "(missing)", remedy));
-        }
-        if raw.max_bytes < 1 << 20 {
-            return Err(self.error("events.max_bytes", raw.max_bytes, "has to be at least 1048576".to_owned()));
-        }
-        let max_age = self.duration("events.max_age_days", raw.max_age_days * 86_400.0)?;
-        let store =
-            raw.store.map(|path| StoreSettings { path: self.complete(&path), max_age, max_bytes: raw.max_bytes });
-        Ok((raw.log.map(|log| self.complete(&log)), store))
-    }
-
-    fn lens(&self, raw: &RawLens) -> Result<Option<LensSpec>, ConfigError> {
-        if let Some(contrast) = raw.min_contrast.filter(|c| !(0.0..=127.0).contains(c)) {
-            return Err(self.error("lens.min_contrast", contrast, "has to be from 0 to 127".to_owned()));
-        }
-        let after = self.duration("lens.obstructed_after_secs", raw.obstructed_after_secs)?;
-        Ok((!after.is_zero()).then_some(LensSpec { after, min_contrast: raw.min_contrast }))
-    }
-
-    fn drift(&self, raw: &RawDrift) -> Result<DriftSettings, ConfigError> {
-        let after = self.duration("drift.after_mins", raw.after_mins * 60.0)?;
-        let reminder = self.duration("drift.reminder_hours", raw.reminder_hours * 3600.0)?;
-        if reminder.is_zero() {
-            return Err(self.error("drift.reminder_hours", raw.reminder_hours, "has to be more than 0".to_owned()));
-        }
-        let light_after = self.duration("drift.light_after_secs", raw.light_after_secs)?;
-        Ok(DriftSettings {
-            scene: (!after.is_zero()).then_some(DriftSpec { after, reminder }),
-            light_after: (!light_after.is_zero()).then_some(light_after),
-        })
-    }
-
-    fn motion(&self, raw: &RawMotion) -> Result<Option<MotionSpec>, ConfigError> {
-        if !(0.0..=1.0).contains(&raw.min_share) {
-            return Err(self.error("motion.min_share", raw.min_share, "has to be from 0 to 1".to_owned()));
-        }
-        if !(0.0..=255.0).contains(&raw.min_change) {
-            return Err(self.error("motion.min_change", raw.min_change, "has to be from 0 to 255".to_owned()));
-        }
-        let max_still = self.duration("motion.max_still_secs", raw.max_still_secs)?;
-        let spec = MotionSpec { min_share: raw.min_share, min_change: raw.min_change, max_still };
-        Ok((spec.min_share > 0.0).then_some(spec))
-    }
-
-    fn decision(&self, raw: &RawDecision, fps: f64) -> Result<DecisionSettings, ConfigError> {
-        let (n, k) = (raw.window_frames, raw.trigger_frames);
-        if !(1..=10_000).contains(&n) {
-            return Err(self.error("decision.window_frames", n, "has to be from 1 to 10000".to_owned()));
-        }
-        if !(1..=n).contains(&k) {
-            let remedy = format!("has to be from 1 to window_frames, which is {n}");
-            return Err(self.error("decision.trigger_frames", k, remedy));
-        }
-        if let Some(threshold) = raw.threshold.filter(|t| !t.is_finite() || *t < 0.0) {
-            return Err(self.error("decision.threshold", threshold, "has to be a score, 0 or more".to_owned()));
-        }
-        let release = match (raw.release_ratio, raw.release_threshold) {
-            (Some(ratio), Some(_)) => {
-                let remedy = "stands beside release_threshold; keep one of the two".to_owned();
-                return Err(self.error("decision.release_ratio", ratio, remedy));
-            }
-            (Some(ratio), None) if !(0.0..=1.0).contains(&ratio) => {
-                return Err(self.error("decision.release_ratio", ratio, "has to be from 0 to 1".to_owned()));
-            }
-            (None, Some(value)) if !value.is_finite() => {
-                return Err(self.error("decision.release_threshold", value, "has to be a finite number".to_owned()));
-            }
-            (None, Some(value)) => Release::Threshold(value),
-            (ratio, None) => Release::Ratio(ratio.unwrap_or(DEFAULT_RELEASE_RATIO)),
-        };
-        // A source that misses a frame now and then, or is a slow one, has no gap.
-        let max_gap_secs = raw.max_gap_secs.unwrap_or((10.0 / fps).max(10.0));
-        Ok(DecisionSettings {
-            threshold: raw.threshold,
-            release,
-            params: DecisionParams {
-                threshold: 0.0,
-                release_threshold: 0.0,
-                window_frames: n as usize,
-                trigger_frames: k as usize,
-                cooldown: self.duration("decision.cooldown_secs", raw.cooldown_secs)?,
-                update_interval: self.duration("decision.update_interval_secs", raw.update_interval_secs)?,
-                max_gap: self.duration("decision.max_gap_secs", max_gap_secs)?,
-            },
-            file: self.path.into(),
-        })
-    }
-
-    fn snapshots(&self, raw: &RawSnapshots) -> Result<SnapshotSettings, ConfigError> {
-        if raw.max_bytes == 0 {
-            let remedy = "has to be at least 1; leave [snapshots] out to have none".to_owned();
-            return Err(self.error("snapshots.max_bytes", raw.max_bytes, remedy));
-        }
-        if !(1..=100).contains(&raw.jpeg_quality) {
-            return Err(self.error("snapshots.jpeg_quality", raw.jpeg_quality, "has to be from 1 to 100".to_owned()));
-        }
-        let dir = self.complete(&raw.dir);
-        Ok(SnapshotSettings { dir, max_bytes: raw.max_bytes, jpeg_quality: raw.jpeg_quality })
-    }
-
-    fn duration(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
-        const YEAR_SECS: f64 = 366.0 * 86_400.0;
-        if !(0.0..=YEAR_SECS).contains(&secs) {
-            return Err(self.error(field, secs, "has to be from 0 to 31622400 (a year)".to_owned()));
-        }
-        Ok(Duration::from_secs_f64(secs))
-    }
-
-    /// The path from the root, so that what is written into the log can be found from anywhere.
-    fn complete(&self, path: &Path) -> PathBuf {
-        let path = self.path.parent().unwrap_or(Path::new("")).join(path);
-        std::path::absolute(&path).unwrap_or(path)
-    }
-
-    fn error(&self, field: &'static str, value: impl std::fmt::Display, remedy: String) -> ConfigError {
-        ConfigError::Value { path: self.path.into(), field, value: value.to_string(), remedy }
-    }
-}
-
-/// toml's own message is a drawing of several lines; this is the same on one.
-fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let start = error.span().map(|span| span.start.min(text.len()));
-    let place = start.and_then(|start| {
-        let number = text.get(..start)?.matches('\n').count() + 1;
-        let line = text.lines().nth(number - 1)?.trim();
-        Some(format!(":{number}: `{}`", redacted(line, &[])))
-    });
-    let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    // A value that does not belong there can be an address with a password.
-    ConfigError::Syntax { path: path.into(), place: place.unwrap_or_default(), problem: redacted(&problem, &[]) }
 }
 
 #[cfg(test)]
@@ -493,7 +336,7 @@ mod tests {
         ];
         for (line, expected) in cases {
             let error = error_of(|t| format!("{t}[decision]\n{line}\n"));
-            assert!(error.contains("edge.toml: ") && error.contains(expected), "{line}: {error}");
+            assert!(error.contains("edge.toml:5: ") && error.contains(expected), "{line}: {error}");
         }
         assert!(error_of(|t| t.replace("= 5", "= 0")).contains("source.replay.fps = 0"));
         assert!(error_of(|t| t.replace("m.salad", "none.salad")).contains("none.salad: no such file"));

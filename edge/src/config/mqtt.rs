@@ -1,7 +1,8 @@
 //! `mqtt = { ... }` of a sink.
 
-use super::sinks::{RawSecret, Secret};
-use super::{Checker, ConfigError};
+use super::checker::{Checked, Checker};
+use super::raw_sinks::RawSecret;
+use super::sinks::Secret;
 use crate::sinks::mqtt::{ClientCertificate, MqttSpec, Protocol, TlsSpec, is_prefix, tls_config};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -9,32 +10,48 @@ use std::path::PathBuf;
 /// The most seconds of silence that the protocol knows are more than anybody wants.
 const MOST_KEEP_ALIVE_SECS: u16 = 3600;
 
-/// As it is written.
+/// An MQTT broker.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RawMqtt {
-    host: String,
-    port: Option<u16>,
-    tls: Option<bool>,
-    ca_file: Option<PathBuf>,
-    client_certificate: Option<PathBuf>,
-    client_key: Option<PathBuf>,
-    user: Option<String>,
-    password: Option<RawSecret>,
+    /// Its name or address.
+    pub host: String,
+    /// Its port (1883, or 8883 over TLS).
+    pub port: Option<u16>,
+    /// Over TLS, trusting the web's certificates (false, unless one of the next three is there).
+    pub tls: Option<bool>,
+    /// Certificates (PEM) to trust instead.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate (PEM) by which the broker knows the device; with client_key.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    pub client_key: Option<PathBuf>,
+    /// Where the broker wants one.
+    pub user: Option<String>,
+    /// Where the user's password is.
+    pub password: Option<RawSecret>,
+    /// 4, which is MQTT 3.1.1, or 5.
     #[serde(default = "default_protocol")]
-    protocol: u8,
+    pub protocol: u8,
+    /// What topics begin with.
     #[serde(default = "default_prefix")]
-    prefix: String,
+    pub prefix: String,
+    /// Home Assistant's prefix; empty not to be found.
     #[serde(default = "default_discovery")]
-    discovery: String,
+    pub discovery: String,
+    /// Pictures of events are published.
     #[serde(default = "default_snapshot")]
-    snapshot: bool,
+    pub snapshot: bool,
+    /// The score is published so often where it changes, seconds; 0: never.
     #[serde(default = "default_score_secs")]
-    score_interval_secs: f64,
+    pub score_interval_secs: f64,
+    /// The broker takes the device for offline after one and a half times so long, 1 to 3600.
     #[serde(default = "default_keep_alive_secs")]
-    keep_alive_secs: u16,
+    pub keep_alive_secs: u16,
+    /// For a connection and for each acknowledgement, 0.1 to 600.
     #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
+    pub timeout_secs: f64,
 }
 
 fn default_protocol() -> u8 {
@@ -66,51 +83,61 @@ fn default_timeout_secs() -> f64 {
 }
 
 impl Checker<'_> {
-    pub(super) fn mqtt(&self, raw: RawMqtt) -> Result<MqttSpec, ConfigError> {
-        let error = |field, value: &str, remedy: &str| Err(self.error(field, value, remedy.to_owned()));
+    pub(super) fn mqtt(&self, raw: RawMqtt) -> Checked<MqttSpec> {
+        let error = |field, value: &str, remedy: &str| self.error(field, value, remedy.to_owned());
         if raw.host.is_empty() || raw.host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-            return error("sinks.mqtt.host", &raw.host, "has to be a name or an address, with no mqtt:// before it");
+            error("sinks.mqtt.host", &raw.host, "has to be a name or an address, with no mqtt:// before it");
         }
         let protocol = match raw.protocol {
-            4 => Protocol::V4,
-            5 => Protocol::V5,
-            other => return error("sinks.mqtt.protocol", &other.to_string(), "has to be 4 (which is 3.1.1) or 5"),
+            4 => Ok(Protocol::V4),
+            5 => Ok(Protocol::V5),
+            other => Err(error("sinks.mqtt.protocol", &other.to_string(), "has to be 4 (which is 3.1.1) or 5")),
         };
         if raw.port == Some(0) {
-            return error("sinks.mqtt.port", "0", "has to be from 1 to 65535");
+            error("sinks.mqtt.port", "0", "has to be from 1 to 65535");
         }
         if raw.user.is_none() && raw.password.is_some() {
-            return error("sinks.mqtt.password", "(secret)", "needs a user beside it");
+            error("sinks.mqtt.password", "(secret)", "needs a user beside it");
         }
         if raw.user.as_ref().is_some_and(|user| user.is_empty() || user.contains(char::is_control)) {
-            return error("sinks.mqtt.user", &raw.user.unwrap_or_default(), "has to be one line with something in it");
+            error(
+                "sinks.mqtt.user",
+                raw.user.as_deref().unwrap_or_default(),
+                "has to be one line with something in it",
+            );
         }
         for (field, prefix, may_be_empty) in
             [("sinks.mqtt.prefix", &raw.prefix, false), ("sinks.mqtt.discovery", &raw.discovery, true)]
         {
             if !(is_prefix(prefix) || may_be_empty && prefix.is_empty()) {
-                return error(field, prefix, "has to be a topic without wildcards, with no / before or after it");
+                error(field, prefix, "has to be a topic without wildcards, with no / before or after it");
             }
         }
         if !(1..=MOST_KEEP_ALIVE_SECS).contains(&raw.keep_alive_secs) {
             let remedy = format!("has to be from 1 to {MOST_KEEP_ALIVE_SECS}");
-            return error("sinks.mqtt.keep_alive_secs", &raw.keep_alive_secs.to_string(), &remedy);
+            error("sinks.mqtt.keep_alive_secs", &raw.keep_alive_secs.to_string(), &remedy);
         }
-        let interval = self.duration("sinks.mqtt.score_interval_secs", raw.score_interval_secs)?;
+        let interval = self.duration("sinks.mqtt.score_interval_secs", raw.score_interval_secs);
+        let timeout = self.timeout("sinks.mqtt.timeout_secs", raw.timeout_secs);
+        let password = raw.password.map(|secret| self.secret("sinks.mqtt.password", &secret)).transpose();
         let tls = self.tls(raw.tls, raw.ca_file, raw.client_certificate, raw.client_key)?;
+        let (interval, password) = (interval?, password?);
+        if tls.is_none() && password.is_some() {
+            self.warn("sinks.mqtt.password", "goes over the network as it is; set tls = true where the broker can");
+        }
         Ok(MqttSpec {
             host: raw.host,
             port: raw.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
             tls,
             user: raw.user,
-            password: raw.password.map(|secret| self.secret("sinks.mqtt.password", &secret)).transpose()?,
-            protocol,
+            password,
+            protocol: protocol?,
             prefix: raw.prefix,
             discovery: (!raw.discovery.is_empty()).then_some(raw.discovery),
             with_snapshot: raw.snapshot,
             score_interval: (!interval.is_zero()).then_some(interval),
             keep_alive_secs: raw.keep_alive_secs,
-            timeout: self.timeout("sinks.mqtt.timeout_secs", raw.timeout_secs)?,
+            timeout: timeout?,
         })
     }
 
@@ -121,7 +148,7 @@ impl Checker<'_> {
         ca_file: Option<PathBuf>,
         certificate: Option<PathBuf>,
         key: Option<PathBuf>,
-    ) -> Result<Option<TlsSpec>, ConfigError> {
+    ) -> Checked<Option<TlsSpec>> {
         let has_files = ca_file.is_some() || certificate.is_some() || key.is_some();
         match asked {
             Some(false) if has_files => {

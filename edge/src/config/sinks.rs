@@ -1,7 +1,7 @@
 //! `[[sinks]]`: who is told of events.
 
-use super::mqtt::RawMqtt;
-use super::{Checker, ConfigError};
+use super::checker::{Checked, Checker};
+use super::raw_sinks::{RawCommand, RawDay, RawEmail, RawGpio, RawSecret, RawSink, RawWebhook};
 use crate::event::Subject;
 use crate::sinks::command::CommandSpec;
 use crate::sinks::email::{EmailSpec, Security};
@@ -9,12 +9,13 @@ use crate::sinks::filter::{Filter, Schedule};
 use crate::sinks::gpio::GpioSpec;
 use crate::sinks::mqtt::MqttSpec;
 use crate::sinks::webhook::WebhookSpec;
+use crate::source::child::redacted;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,106 +68,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A sink as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSink {
-    name: String,
-    subjects: Option<Vec<Subject>>,
-    #[serde(default)]
-    min_score: f32,
-    hours: Option<String>,
-    days: Option<Vec<RawDay>>,
-    max_per_hour: Option<u32>,
-    #[serde(default = "yes")]
-    updates: bool,
-    webhook: Option<RawWebhook>,
-    command: Option<RawCommand>,
-    email: Option<RawEmail>,
-    gpio: Option<RawGpio>,
-    json_lines: Option<RawJsonLines>,
-    mqtt: Option<RawMqtt>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWebhook {
-    url: String,
-    #[serde(default)]
-    headers: BTreeMap<String, RawSecret>,
-    secret: Option<RawSecret>,
-    #[serde(default)]
-    cloud_events: bool,
-    #[serde(default)]
-    snapshot: bool,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCommand {
-    run: Vec<String>,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEmail {
-    host: String,
-    port: Option<u16>,
-    #[serde(default = "tls")]
-    security: Security,
-    user: Option<String>,
-    password: Option<RawSecret>,
-    from: String,
-    to: Vec<String>,
-    #[serde(default = "yes")]
-    snapshot: bool,
-    #[serde(default = "default_timeout_secs")]
-    timeout_secs: f64,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGpio {
-    #[serde(default = "first_chip")]
-    chip: PathBuf,
-    line: u32,
-    #[serde(default)]
-    active_low: bool,
-    pulse_secs: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawJsonLines {
-    path: PathBuf,
-}
-
-/// Where a secret is: never in the configuration itself, which people copy and send around.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSecret {
-    file: Option<PathBuf>,
-    env: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawDay {
-    Mon,
-    Tue,
-    Wed,
-    Thu,
-    Fri,
-    Sat,
-    Sun,
-}
-
 const WEEK: [Weekday; 7] = [
     Weekday::Monday,
     Weekday::Tuesday,
@@ -177,58 +78,39 @@ const WEEK: [Weekday; 7] = [
     Weekday::Sunday,
 ];
 
-fn yes() -> bool {
-    true
-}
-
-fn tls() -> Security {
-    Security::Tls
-}
-
-fn first_chip() -> PathBuf {
-    "/dev/gpiochip0".into()
-}
-
-fn default_timeout_secs() -> f64 {
-    10.0
-}
-
 impl Checker<'_> {
-    pub(super) fn sinks(&self, raw: Vec<RawSink>) -> Result<Vec<SinkSpec>, ConfigError> {
+    pub(super) fn sinks(&self, raw: Vec<RawSink>) -> Checked<Vec<SinkSpec>> {
         let mut names = HashSet::new();
         let mut sinks = Vec::new();
-        for sink in raw {
+        for (index, sink) in raw.into_iter().enumerate() {
+            self.sink.set(self.sinks.get(index).copied());
             let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if sink.name.is_empty() || sink.name.len() > 64 || !sink.name.chars().all(allowed) {
                 let remedy = "has to be of letters, digits, `-`, `_` and `.`, at most 64".to_owned();
-                return Err(self.error("sinks.name", sink.name, remedy));
+                self.error("sinks.name", &sink.name, remedy);
             }
             if !names.insert(sink.name.clone()) {
-                return Err(self.error("sinks.name", sink.name, "two sinks cannot have one name".to_owned()));
+                self.error("sinks.name", &sink.name, "two sinks cannot have one name".to_owned());
             }
-            sinks.push(self.sink(sink)?);
+            sinks.push(self.sink(sink));
         }
-        Ok(sinks)
+        self.sink.set(None);
+        sinks.into_iter().collect()
     }
 
-    fn sink(&self, raw: RawSink) -> Result<SinkSpec, ConfigError> {
-        let filter = Filter {
-            subjects: raw.subjects.unwrap_or_else(|| Subject::ALL.to_vec()),
-            min_score: raw.min_score,
-            schedule: self.schedule(raw.hours, raw.days)?,
-            max_per_hour: raw.max_per_hour,
-            updates: raw.updates,
-        };
-        if filter.subjects.is_empty() {
+    fn sink(&self, raw: RawSink) -> Checked<SinkSpec> {
+        let schedule = self.schedule(raw.hours, raw.days);
+        let subjects = raw.subjects.unwrap_or_else(|| Subject::ALL.to_vec());
+        if subjects.is_empty() {
             let remedy = "name at least one of anomaly, camera, device".to_owned();
-            return Err(self.error("sinks.subjects", "[]", remedy));
+            self.error("sinks.subjects", "[]", remedy);
         }
-        if !(filter.min_score.is_finite() && filter.min_score >= 0.0) {
-            return Err(self.error("sinks.min_score", filter.min_score, "has to be a score, 0 or more".to_owned()));
+        if !(raw.min_score.is_finite() && raw.min_score >= 0.0) {
+            self.error("sinks.min_score", raw.min_score, "has to be a score, 0 or more".to_owned());
         }
-        if filter.max_per_hour == Some(0) {
+        if raw.max_per_hour == Some(0) {
             let remedy = "has to be at least 1; leave it out for no limit".to_owned();
-            return Err(self.error("sinks.max_per_hour", 0, remedy));
+            self.error("sinks.max_per_hour", 0, remedy);
         }
         let kinds = [
             raw.webhook.map(|raw| self.webhook(raw)),
@@ -243,11 +125,17 @@ impl Checker<'_> {
             let remedy = "a sink has exactly one of webhook, command, email, gpio, mqtt and json_lines".to_owned();
             return Err(self.error("sinks.name", raw.name, remedy));
         };
-        let kind = kind?;
-        Ok(SinkSpec { name: raw.name, filter, kind })
+        let filter = Filter {
+            subjects,
+            min_score: raw.min_score,
+            schedule: schedule?,
+            max_per_hour: raw.max_per_hour,
+            updates: raw.updates,
+        };
+        Ok(SinkSpec { name: raw.name, filter, kind: kind? })
     }
 
-    fn schedule(&self, hours: Option<String>, days: Option<Vec<RawDay>>) -> Result<Option<Schedule>, ConfigError> {
+    fn schedule(&self, hours: Option<String>, days: Option<Vec<RawDay>>) -> Checked<Option<Schedule>> {
         if hours.is_none() && days.is_none() {
             return Ok(None);
         }
@@ -264,49 +152,65 @@ impl Checker<'_> {
         Ok(Some(Schedule { days, from, to, zone: TimeZone::system() }))
     }
 
-    fn webhook(&self, raw: RawWebhook) -> Result<SinkKind, ConfigError> {
+    fn webhook(&self, raw: RawWebhook) -> Checked<SinkKind> {
         let url = raw.url;
         if !(url.starts_with("http://") || url.starts_with("https://")) || url.parse::<ureq::http::Uri>().is_err() {
-            let shown = crate::source::child::redacted(&url, &[]);
-            return Err(self.error("sinks.webhook.url", shown, "has to be an http:// or https:// address".to_owned()));
+            let shown = redacted(&url, &[]);
+            self.error("sinks.webhook.url", shown, "has to be an http:// or https:// address".to_owned());
         }
+        self.warn_of_login(
+            "sinks.webhook.url",
+            &url,
+            "give it as a header, headers = { Authorization = { file = \"...\" } }",
+        );
         let mut headers = Vec::new();
         for (name, secret) in raw.headers {
             if name.parse::<ureq::http::HeaderName>().is_err() {
-                return Err(self.error("sinks.webhook.headers", name, "is no name of a header".to_owned()));
+                self.error("sinks.webhook.headers", &name, "is no name of a header".to_owned());
             }
-            headers.push((name, self.secret("sinks.webhook.headers", &secret)?));
+            headers.push(self.secret("sinks.webhook.headers", &secret).map(|secret| (name, secret)));
         }
+        let secret = raw.secret.map(|secret| self.secret("sinks.webhook.secret", &secret)).transpose();
+        let timeout = self.timeout("sinks.webhook.timeout_secs", raw.timeout_secs);
+        let authorities = raw.ca_file.map(|path| self.authorities("sinks.webhook.ca_file", &path)).transpose();
         Ok(SinkKind::Webhook(WebhookSpec {
             url,
-            headers,
-            secret: raw.secret.map(|secret| self.secret("sinks.webhook.secret", &secret)).transpose()?,
+            headers: headers.into_iter().collect::<Checked<_>>()?,
+            secret: secret?,
             cloud_events: raw.cloud_events,
             with_snapshot: raw.snapshot,
-            timeout: self.timeout("sinks.webhook.timeout_secs", raw.timeout_secs)?,
-            authorities: raw.ca_file.map(|path| self.authorities("sinks.webhook.ca_file", &path)).transpose()?,
+            timeout: timeout?,
+            authorities: authorities?,
         }))
     }
 
-    fn email(&self, raw: RawEmail) -> Result<SinkKind, ConfigError> {
+    fn email(&self, raw: RawEmail) -> Checked<SinkKind> {
         let mailbox = |field, text: String| {
             text.parse().map_err(|_| self.error(field, text, "has to be like \"Salad <salad@example.org>\"".to_owned()))
         };
-        let to = raw.to.into_iter().map(|text| mailbox("sinks.email.to", text)).collect::<Result<Vec<_>, _>>()?;
-        if to.is_empty() {
-            return Err(self.error("sinks.email.to", "[]", "name at least one receiver".to_owned()));
+        if raw.to.is_empty() {
+            self.error("sinks.email.to", "[]", "name at least one receiver".to_owned());
         }
+        let to: Vec<_> = raw.to.into_iter().map(|text| mailbox("sinks.email.to", text)).collect();
+        let from = mailbox("sinks.email.from", raw.from);
         let login = match (raw.user, raw.password) {
-            (Some(user), Some(password)) => Some((user, self.secret("sinks.email.password", &password)?)),
-            (None, None) => None,
+            (Some(user), Some(password)) => {
+                if raw.security == Security::None {
+                    self.warn(
+                        "sinks.email.security",
+                        "the password goes over the network as it is; take \"tls\" or \"starttls\"",
+                    );
+                }
+                self.secret("sinks.email.password", &password).map(|password| Some((user, password)))
+            }
+            (None, None) => Ok(None),
             _ => {
-                return Err(self.error(
-                    "sinks.email.user",
-                    "(one of two)",
-                    "give user and password, or neither".to_owned(),
-                ));
+                let remedy = "give user and password, or neither".to_owned();
+                Err(self.error("sinks.email.user", "(one of two)", remedy))
             }
         };
+        let timeout = self.timeout("sinks.email.timeout_secs", raw.timeout_secs);
+        let authorities = raw.ca_file.map(|path| self.authorities("sinks.email.ca_file", &path)).transpose();
         Ok(SinkKind::Email(Box::new(EmailSpec {
             host: raw.host,
             port: raw.port.unwrap_or(match raw.security {
@@ -315,30 +219,34 @@ impl Checker<'_> {
                 Security::None => 25,
             }),
             security: raw.security,
-            login,
-            from: mailbox("sinks.email.from", raw.from)?,
-            to,
+            login: login?,
+            from: from?,
+            to: to.into_iter().collect::<Checked<_>>()?,
             with_snapshot: raw.snapshot,
-            timeout: self.timeout("sinks.email.timeout_secs", raw.timeout_secs)?,
-            authorities: raw.ca_file.map(|path| self.authorities("sinks.email.ca_file", &path)).transpose()?,
+            timeout: timeout?,
+            authorities: authorities?,
         })))
     }
 
-    fn gpio(&self, raw: RawGpio) -> Result<SinkKind, ConfigError> {
+    fn gpio(&self, raw: RawGpio) -> Checked<SinkKind> {
         let pulse = raw.pulse_secs.map(|secs| self.timeout("sinks.gpio.pulse_secs", secs)).transpose()?;
         let RawGpio { chip, line, active_low, .. } = raw;
         Ok(SinkKind::Gpio(GpioSpec { chip, line, active_low, pulse }))
     }
 
-    fn program(&self, raw: &RawCommand) -> Result<SinkKind, ConfigError> {
+    fn program(&self, raw: &RawCommand) -> Checked<SinkKind> {
+        let timeout = self.timeout("sinks.command.timeout_secs", raw.timeout_secs);
         let [program, arguments @ ..] = raw.run.as_slice() else {
             return Err(self.error("sinks.command.run", "[]", "give a program and its arguments".to_owned()));
         };
-        let timeout = self.timeout("sinks.command.timeout_secs", raw.timeout_secs)?;
-        Ok(SinkKind::Command(CommandSpec { program: program.clone(), arguments: arguments.to_vec(), timeout }))
+        Ok(SinkKind::Command(CommandSpec {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+            timeout: timeout?,
+        }))
     }
 
-    pub(super) fn timeout(&self, field: &'static str, secs: f64) -> Result<Duration, ConfigError> {
+    pub(super) fn timeout(&self, field: &'static str, secs: f64) -> Checked<Duration> {
         if !(0.1..=600.0).contains(&secs) {
             return Err(self.error(field, secs, "has to be from 0.1 to 600".to_owned()));
         }
@@ -346,9 +254,12 @@ impl Checker<'_> {
     }
 
     /// A secret's text, without the end of its line.
-    pub(super) fn secret(&self, field: &'static str, raw: &RawSecret) -> Result<Secret, ConfigError> {
+    pub(super) fn secret(&self, field: &'static str, raw: &RawSecret) -> Checked<Secret> {
         let text = match (&raw.file, &raw.env) {
-            (Some(file), None) => self.read(field, file, |path| std::fs::read_to_string(path))?,
+            (Some(file), None) => {
+                self.warn_of_readers(field, file);
+                self.read(field, file, |path| std::fs::read_to_string(path))?
+            }
             (None, Some(name)) => std::env::var(name)
                 .map_err(|_| self.error(field, name, "there is no such environment variable".to_owned()))?,
             _ => {
@@ -363,19 +274,31 @@ impl Checker<'_> {
         Ok(Secret(text.to_owned()))
     }
 
+    /// Warns where everybody can read a secret.
+    pub(super) fn warn_of_readers(&self, field: &'static str, file: &Path) {
+        let file = self.complete(file);
+        if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0) {
+            let file = file.display();
+            self.warn(field, &format!("everybody on this device can read {file}; chmod o= {file}"));
+        }
+    }
+
+    /// Warns where an address has a password in it.
+    pub(super) fn warn_of_login(&self, field: &'static str, url: &str, remedy: &str) {
+        let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+        if authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(login, _)| login.contains(':')) {
+            self.warn(field, &format!("has a password in it, which goes wherever this file goes; {remedy}"));
+        }
+    }
+
     /// A file that the configuration names, by way of `reader`.
-    pub(super) fn read<T>(
-        &self,
-        field: &'static str,
-        path: &Path,
-        reader: fn(&Path) -> io::Result<T>,
-    ) -> Result<T, ConfigError> {
+    pub(super) fn read<T>(&self, field: &'static str, path: &Path, reader: fn(&Path) -> io::Result<T>) -> Checked<T> {
         let path = self.complete(path);
         reader(&path).map_err(|e| self.error(field, path.display(), format!("cannot be read: {e}")))
     }
 
     /// A file of certificates.
-    pub(super) fn authorities(&self, field: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    pub(super) fn authorities(&self, field: &'static str, path: &Path) -> Checked<Vec<u8>> {
         let pem = self.read(field, path, |path| std::fs::read(path))?;
         let found = ureq::tls::parse_pem(&pem).any(|item| matches!(item, Ok(ureq::tls::PemItem::Certificate(_))));
         if !found {
@@ -464,7 +387,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let found = error(&text);
-            assert!(found.contains("edge.toml: ") && found.contains(expected), "{text}: {found}");
+            assert!(found.contains("edge.toml:") && found.contains(expected), "{text}: {found}");
         }
         let found = error("[[sinks]]\nname = \"a\"\nwebhook = { url = \"http://x.org\", secret = \"hush\" }\n");
         assert!(found.contains("edge.toml:9"), "{found}");

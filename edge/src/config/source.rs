@@ -1,7 +1,8 @@
 //! `[source]`: where frames come from.
 
-use super::{Checker, ConfigError};
-use crate::source::camera::{CameraSpec, Controls, Setting};
+use super::checker::{Checked, Checker};
+use super::raw_source::{RawCamera, RawDevice, RawFormat, RawPipe, RawPreset, RawReplay, RawSource};
+use crate::source::camera::{CameraSpec, Controls};
 use crate::source::child::{Launch, redacted};
 use crate::source::devices::Device;
 use crate::source::live::LiveSpec;
@@ -11,7 +12,6 @@ use crate::source::replay::ReplaySpec;
 use crate::source::stream::StreamFormat;
 use salad_shared::preprocess::MAX_PIXELS;
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where frames come from.
@@ -31,6 +31,7 @@ pub enum SourceSpec {
 /// How a replay passes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Pace {
     /// As a camera would.
     Real,
@@ -53,118 +54,6 @@ impl SourceSpec {
     }
 }
 
-/// `[source]` as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawSource {
-    replay: Option<RawReplay>,
-    camera: Option<RawCamera>,
-    pipe: Option<RawPipe>,
-}
-
-impl RawSource {
-    /// A local camera with nothing else said.
-    pub fn of_device(device: &str) -> RawSource {
-        let camera = RawCamera {
-            device: RawDevice::Text(device.to_owned()),
-            size: None,
-            fps: default_fps(),
-            format: None,
-            exposure: None,
-            gain: None,
-            white_balance: None,
-            focus: None,
-            frame_timeout_secs: None,
-            start_timeout_secs: None,
-            frozen_after_secs: None,
-        };
-        RawSource { replay: None, camera: Some(camera), pipe: None }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawReplay {
-    path: PathBuf,
-    fps: f64,
-    #[serde(default, rename = "loop")]
-    repeat: bool,
-    #[serde(default = "real")]
-    pace: Pace,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCamera {
-    device: RawDevice,
-    size: Option<[u32; 2]>,
-    #[serde(default = "default_fps")]
-    fps: f64,
-    format: Option<PixelFormat>,
-    exposure: Option<Setting>,
-    gain: Option<Setting>,
-    white_balance: Option<Setting>,
-    focus: Option<Setting>,
-    frame_timeout_secs: Option<f64>,
-    start_timeout_secs: Option<f64>,
-    frozen_after_secs: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum RawDevice {
-    Index(u32),
-    Text(String),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPipe {
-    preset: Option<RawPreset>,
-    command: Option<Vec<String>>,
-    format: Option<RawFormat>,
-    url: Option<String>,
-    user: Option<String>,
-    password_file: Option<PathBuf>,
-    sensor: Option<u32>,
-    size: Option<[u32; 2]>,
-    #[serde(default = "default_fps")]
-    fps: f64,
-    frame_timeout_secs: Option<f64>,
-    start_timeout_secs: Option<f64>,
-    frozen_after_secs: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawPreset {
-    Rtsp,
-    Http,
-    RaspberryPi,
-    Jetson,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawFormat {
-    Mjpeg,
-    Ppm,
-    Rgb24,
-    Bgr24,
-    Gray8,
-    Yuyv,
-    Nv12,
-    I420,
-}
-
-fn real() -> Pace {
-    Pace::Real
-}
-
-fn default_fps() -> f64 {
-    5.0
-}
-
 /// The three time limits of a camera, as they are written.
 struct RawLimits {
     section: Section,
@@ -174,6 +63,14 @@ struct RawLimits {
     frozen: Option<f64>,
     /// Seconds from the start to the first frame where nothing is said.
     usual_start: f64,
+}
+
+/// The same, checked.
+struct Limits {
+    fps: f64,
+    frame_timeout: Duration,
+    start_timeout: Duration,
+    frozen_after: Duration,
 }
 
 /// The names of a section's fields, for errors.
@@ -205,7 +102,7 @@ const PIPE: Section = Section {
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 impl Checker<'_> {
-    pub(super) fn source(&self, raw: RawSource) -> Result<SourceSpec, ConfigError> {
+    pub(super) fn source(&self, raw: RawSource) -> Checked<SourceSpec> {
         match (raw.replay, raw.camera, raw.pipe) {
             (Some(replay), None, None) => self.replay(replay),
             (None, Some(camera), None) => self.local_camera(camera),
@@ -219,27 +116,27 @@ impl Checker<'_> {
         }
     }
 
-    fn replay(&self, RawReplay { path, fps, repeat, pace }: RawReplay) -> Result<SourceSpec, ConfigError> {
+    fn replay(&self, RawReplay { path, fps, repeat, pace }: RawReplay) -> Checked<SourceSpec> {
         let path = self.complete(&path);
         if !path.exists() {
             let remedy = "not there; give a folder of images or a video".to_owned();
-            return Err(self.error("source.replay.path", path.display(), remedy));
+            self.error("source.replay.path", path.display(), remedy);
         }
         self.rate("source.replay.fps", fps)?;
         Ok(SourceSpec::Replay { replay: ReplaySpec { path, fps, repeat }, pace })
     }
 
-    fn local_camera(&self, raw: RawCamera) -> Result<SourceSpec, ConfigError> {
+    fn local_camera(&self, raw: RawCamera) -> Checked<SourceSpec> {
         let device = match raw.device {
-            RawDevice::Index(index) => Device::Index(index),
+            RawDevice::Index(index) => Ok(Device::Index(index)),
             RawDevice::Text(text) => {
-                Device::parse(&text).map_err(|remedy| self.error("source.camera.device", text, remedy))?
+                Device::parse(&text).map_err(|remedy| self.error("source.camera.device", text, remedy))
             }
         };
-        let (width, height) = self.size(CAMERA.size, raw.size)?.unwrap_or((640, 480));
+        let size = self.size(CAMERA.size, raw.size);
         if let Some(format @ (PixelFormat::I420 | PixelFormat::Gray8)) = raw.format {
             let remedy = "has to be yuyv, mjpeg, nv12, rgb24 or bgr24; leave it out to take the cheapest".to_owned();
-            return Err(self.error("source.camera.format", format!("{format:?}").to_lowercase(), remedy));
+            self.error("source.camera.format", format!("{format:?}").to_lowercase(), remedy);
         }
         let limits = RawLimits {
             section: CAMERA,
@@ -249,6 +146,8 @@ impl Checker<'_> {
             frozen: raw.frozen_after_secs,
             usual_start: 0.0,
         };
+        let limits = self.limits(&limits);
+        let (device, (width, height)) = (device?, size?.unwrap_or((640, 480)));
         let spec = CameraSpec {
             device: device.to_string(),
             width,
@@ -266,31 +165,28 @@ impl Checker<'_> {
             serde_json::to_string(&spec).map_err(|e| self.error("source.camera", &spec.device, e.to_string()))?;
         let args = vec!["capture".into(), json.into()];
         let launch = Launch { program: OWN_PROGRAM.into(), args, package: None, secrets: Vec::new() };
-        self.live(format!("camera {device}"), launch, StreamFormat::Packets, &limits)
+        Ok(live(format!("camera {device}"), launch, StreamFormat::Packets, &limits?))
     }
 
-    fn pipe(&self, raw: &RawPipe) -> Result<SourceSpec, ConfigError> {
-        let size = self.size(PIPE.size, raw.size)?;
-        let (name, launch, format, usual_start) = match raw.preset {
-            None => self.command(raw, size)?,
-            Some(preset) => self.preset(preset, raw, size)?,
-        };
-        let limits = RawLimits {
+    fn pipe(&self, raw: &RawPipe) -> Checked<SourceSpec> {
+        let size = self.size(PIPE.size, raw.size);
+        let found = size.and_then(|size| match raw.preset {
+            None => self.command(raw, size),
+            Some(preset) => self.preset(preset, raw, size),
+        });
+        let limits = self.limits(&RawLimits {
             section: PIPE,
             fps: raw.fps,
             frame: raw.frame_timeout_secs,
             start: raw.start_timeout_secs,
             frozen: raw.frozen_after_secs,
-            usual_start,
-        };
-        self.live(name, launch, format, &limits)
+            usual_start: found.as_ref().map_or(10.0, |found| found.3),
+        });
+        let (name, launch, format, _) = found?;
+        Ok(live(name, launch, format, &limits?))
     }
 
-    fn command(
-        &self,
-        raw: &RawPipe,
-        size: Option<(u32, u32)>,
-    ) -> Result<(String, Launch, StreamFormat, f64), ConfigError> {
+    fn command(&self, raw: &RawPipe, size: Option<(u32, u32)>) -> Checked<(String, Launch, StreamFormat, f64)> {
         let Some([program, args @ ..]) = raw.command.as_deref() else {
             let remedy = "has to be the program and its arguments, or give source.pipe.preset".to_owned();
             return Err(self.error("source.pipe.command", "(missing)", remedy));
@@ -325,7 +221,7 @@ impl Checker<'_> {
         preset: RawPreset,
         raw: &RawPipe,
         size: Option<(u32, u32)>,
-    ) -> Result<(String, Launch, StreamFormat, f64), ConfigError> {
+    ) -> Checked<(String, Launch, StreamFormat, f64)> {
         if raw.command.is_some() || raw.format.is_some() {
             let field = if raw.command.is_some() { "source.pipe.command" } else { "source.pipe.format" };
             return Err(self.error(field, "(given)", "a preset brings its own: leave it out".to_owned()));
@@ -358,7 +254,7 @@ impl Checker<'_> {
         Ok((name, launch, format, if preset.is_remote() { 15.0 } else { 10.0 }))
     }
 
-    fn only_with_preset(&self, raw: &RawPipe) -> Result<(), ConfigError> {
+    fn only_with_preset(&self, raw: &RawPipe) -> Checked<()> {
         let given = [
             ("source.pipe.url", raw.url.is_some()),
             ("source.pipe.user", raw.user.is_some()),
@@ -374,13 +270,14 @@ impl Checker<'_> {
     }
 
     /// The address with the login in it; what must not be told goes to `secrets`.
-    fn url(&self, raw: &RawPipe, schemes: &[&str], secrets: &mut Vec<String>) -> Result<String, ConfigError> {
+    fn url(&self, raw: &RawPipe, schemes: &[&str], secrets: &mut Vec<String>) -> Checked<String> {
         let url = raw.url.clone().unwrap_or_default();
         if !schemes.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) {
             let remedy = format!("has to begin with {}", schemes.join(" or "));
             return Err(self.error("source.pipe.url", redacted(&url, &[]), remedy));
         }
         let (_, rest) = url.split_once("://").unwrap_or_default();
+        self.warn_of_login("source.pipe.url", &url, "give user and password_file");
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         // What ffmpeg repeats of the query is not to be told either.
         secrets.extend((!query.is_empty()).then(|| query.to_owned()));
@@ -400,6 +297,7 @@ impl Checker<'_> {
             (Some(user), file) => {
                 let password = match file {
                     Some(file) => {
+                        self.warn_of_readers("source.pipe.password_file", file);
                         let file = self.complete(file);
                         let text = std::fs::read_to_string(&file);
                         let failed = |e| self.error("source.pipe.password_file", file.display(), format!("{e}"));
@@ -417,13 +315,7 @@ impl Checker<'_> {
         }
     }
 
-    fn live(
-        &self,
-        name: String,
-        launch: Launch,
-        format: StreamFormat,
-        raw: &RawLimits,
-    ) -> Result<SourceSpec, ConfigError> {
+    fn limits(&self, raw: &RawLimits) -> Checked<Limits> {
         self.rate(raw.section.fps, raw.fps)?;
         // At a slow rate silence is normal for longer.
         let frame_timeout = raw.frame.unwrap_or((3.0 / raw.fps).max(5.0));
@@ -431,26 +323,16 @@ impl Checker<'_> {
         let frozen_after = raw.frozen.unwrap_or((10.0 / raw.fps).max(30.0));
         for (field, secs) in [(raw.section.frame_timeout, frame_timeout), (raw.section.start_timeout, start_timeout)] {
             if secs * raw.fps < 1.0 || secs <= 0.0 {
-                return Err(self.error(
-                    field,
-                    secs,
-                    format!("has to be longer than a frame's time, {:.3}", 1.0 / raw.fps),
-                ));
+                self.error(field, secs, format!("has to be longer than a frame's time, {:.3}", 1.0 / raw.fps));
             }
         }
-        let frozen_after = self.duration(raw.section.frozen_after, frozen_after)?;
-        Ok(SourceSpec::Live(LiveSpec {
-            name,
-            launch,
-            format,
-            fps: raw.fps,
-            start_timeout: self.duration(raw.section.start_timeout, start_timeout)?,
-            frame_timeout: self.duration(raw.section.frame_timeout, frame_timeout)?,
-            frozen_after: (frozen_after > Duration::ZERO).then_some(frozen_after),
-        }))
+        let frozen_after = self.duration(raw.section.frozen_after, frozen_after);
+        let start_timeout = self.duration(raw.section.start_timeout, start_timeout);
+        let frame_timeout = self.duration(raw.section.frame_timeout, frame_timeout)?;
+        Ok(Limits { fps: raw.fps, frame_timeout, start_timeout: start_timeout?, frozen_after: frozen_after? })
     }
 
-    fn size(&self, field: &'static str, size: Option<[u32; 2]>) -> Result<Option<(u32, u32)>, ConfigError> {
+    fn size(&self, field: &'static str, size: Option<[u32; 2]>) -> Checked<Option<(u32, u32)>> {
         let Some([width, height]) = size else { return Ok(None) };
         if width == 0 || height == 0 || u64::from(width) * u64::from(height) > MAX_PIXELS {
             let remedy = format!("has to be [width, height], at most {MAX_PIXELS} pixels");
@@ -459,7 +341,7 @@ impl Checker<'_> {
         Ok(Some((width, height)))
     }
 
-    fn rate(&self, field: &'static str, fps: f64) -> Result<(), ConfigError> {
+    fn rate(&self, field: &'static str, fps: f64) -> Checked<()> {
         if (0.001..=1000.0).contains(&fps) {
             return Ok(());
         }
@@ -467,10 +349,17 @@ impl Checker<'_> {
     }
 }
 
+fn live(name: String, launch: Launch, format: StreamFormat, limits: &Limits) -> SourceSpec {
+    let &Limits { fps, frame_timeout, start_timeout, frozen_after } = limits;
+    let frozen_after = (frozen_after > Duration::ZERO).then_some(frozen_after);
+    SourceSpec::Live(LiveSpec { name, launch, format, fps, start_timeout, frame_timeout, frozen_after })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::CameraConfig;
     use super::*;
+    use crate::source::camera::Setting;
     use std::ffi::OsString;
 
     fn source(text: &str) -> Result<SourceSpec, String> {

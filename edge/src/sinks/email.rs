@@ -38,6 +38,7 @@ pub struct EmailSpec {
 /// How a connection to a mail server is kept secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Security {
     /// From the first byte on.
     Tls,

@@ -1,6 +1,7 @@
 //! Where events go: log and pictures on this device, the store, and from that to everybody who is to know. Whatever fails is
 //! said once and counted, and never stops the program.
 
+pub mod change;
 pub mod command;
 pub mod email;
 pub mod filter;
@@ -88,19 +89,34 @@ struct Full {
 impl Sinks {
     /// Any of them may be absent.
     pub fn new(log: Option<EventLog>, snapshots: Option<Snapshots>, outbox: Option<Outbox>) -> Sinks {
-        let log = log.map(|log| {
-            let health = Health::new(format!("event log {}", log.path().display()));
-            (log, health)
-        });
-        let snapshots = snapshots.map(|snapshots| {
-            let health = Health::new(format!("snapshots in {}", snapshots.folder().display()));
-            (snapshots, health)
-        });
         let outbox = outbox.map(|outbox| {
             let health = Health::new(format!("event store {}", outbox.store().path().display()));
             (outbox, health)
         });
-        Sinks { log, snapshots, outbox, full: None }
+        let mut sinks = Sinks { log: None, snapshots: None, outbox, full: None };
+        sinks.replace(Some(log), Some(snapshots));
+        sinks
+    }
+
+    /// Goes on with another log and another folder of pictures, or with none; `None` keeps what is there.
+    pub fn replace(&mut self, log: Option<Option<EventLog>>, snapshots: Option<Option<Snapshots>>) {
+        if let Some(log) = log {
+            self.log = log.map(|log| {
+                let health = Health::new(format!("event log {}", log.path().display()));
+                (log, health)
+            });
+        }
+        if let Some(snapshots) = snapshots {
+            self.snapshots = snapshots.map(|snapshots| {
+                let health = Health::new(format!("snapshots in {}", snapshots.folder().display()));
+                (snapshots, health)
+            });
+        }
+    }
+
+    /// What is sent out of the store, where there is one.
+    pub fn outbox_mut(&mut self) -> Option<&mut Outbox> {
+        self.outbox.as_mut().map(|(outbox, _)| outbox)
     }
 
     /// Writes the picture of an event and says where it is.

@@ -19,14 +19,23 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Outbox {
     store: Arc<Store>,
-    ending: Arc<Ending>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
 }
 
-/// Wakes threads out of their pauses when the program ends.
+/// A sink's thread, and its end.
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    ending: Arc<Ending>,
+    handle: JoinHandle<()>,
+}
+
+/// Wakes a thread out of its pauses when it is to end.
 #[derive(Debug, Default)]
 struct Ending {
     is_near: AtomicBool,
+    /// With what it is doing, whatever else is waiting.
+    at_once: AtomicBool,
     lock: Mutex<()>,
     news: Condvar,
 }
@@ -34,14 +43,58 @@ struct Ending {
 impl Outbox {
     /// Starts a thread for each sink; the names are those the store was opened with.
     pub fn start(store: Arc<Store>, sinks: Vec<(String, Box<dyn Sink>)>) -> io::Result<Outbox> {
-        let ending = Arc::new(Ending::default());
-        let mut outbox = Outbox { store, ending, threads: Vec::new() };
+        let mut outbox = Outbox { store, threads: Vec::new() };
         for (name, sink) in sinks {
-            let (store, ending) = (Arc::clone(&outbox.store), Arc::clone(&outbox.ending));
-            let courier = Courier { store, ending, name: name.clone(), sink, last: 0, attempts: 0 };
-            outbox.threads.push(thread::Builder::new().name(name).spawn(|| courier.run())?);
+            outbox.spawn(&name, None, move || Ok(sink))?;
         }
         Ok(outbox)
+    }
+
+    /// Goes on with another sink under a name that the store knows. The one before it ends first, with the message it has in
+    /// hand; nobody waits for that here.
+    pub fn replace(
+        &mut self,
+        name: &str,
+        build: impl FnOnce() -> io::Result<Box<dyn Sink>> + Send + 'static,
+    ) -> io::Result<()> {
+        let place = self.threads.iter().position(|thread| thread.name == name && !thread.ending.at_once());
+        let before = place.map(|place| self.threads.swap_remove(place));
+        if let Some(before) = &before {
+            before.ending.come(true);
+        }
+        self.spawn(name, before.map(|before| before.handle), build)
+    }
+
+    /// Ends a sink, with the message it has in hand; nobody waits for that here.
+    pub fn end(&mut self, name: &str) {
+        self.threads.iter().filter(|thread| thread.name == name).for_each(|thread| thread.ending.come(true));
+        self.store.wake();
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        before: Option<JoinHandle<()>>,
+        build: impl FnOnce() -> io::Result<Box<dyn Sink>> + Send + 'static,
+    ) -> io::Result<()> {
+        self.threads.retain(|thread| !thread.handle.is_finished());
+        self.store.wake();
+        let (store, ending) = (Arc::clone(&self.store), Arc::new(Ending::default()));
+        let work = {
+            let (name, ending) = (name.to_owned(), Arc::clone(&ending));
+            move || {
+                if before.is_some_and(|before| before.join().is_err()) {
+                    log::error!("sink {name}: its thread broke down");
+                }
+                match build() {
+                    Ok(sink) => Courier { store, ending, name, sink, last: 0, attempts: 0 }.run(),
+                    Err(error) => log::error!("sink {name}: cannot be started: {error}"),
+                }
+            }
+        };
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        self.threads.push(Thread { name: name.to_owned(), ending, handle });
+        Ok(())
     }
 
     /// The store that the sinks are told from.
@@ -52,17 +105,26 @@ impl Outbox {
     /// Lets each sink take what is waiting for it, for as long as it takes messages and at most `patience`. What is left is
     /// sent when the program runs again.
     pub fn finish(&mut self, patience: Duration) {
-        self.ending.is_near.store(true, Ordering::Relaxed);
         let start = Instant::now();
-        while self.threads.iter().any(|thread| !thread.is_finished()) && start.elapsed() < patience {
+        while self.threads.iter().any(|thread| !thread.handle.is_finished()) && start.elapsed() < patience {
+            self.threads.iter().for_each(|thread| thread.ending.come(false));
             self.store.wake();
-            self.ending.news.notify_all();
             thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 impl Ending {
+    fn come(&self, at_once: bool) {
+        self.at_once.fetch_or(at_once, Ordering::Relaxed);
+        self.is_near.store(true, Ordering::Relaxed);
+        self.news.notify_all();
+    }
+
+    fn at_once(&self) -> bool {
+        self.at_once.load(Ordering::Relaxed)
+    }
+
     fn is_near(&self) -> bool {
         self.is_near.load(Ordering::Relaxed)
     }
@@ -89,7 +151,7 @@ struct Courier {
 
 impl Courier {
     fn run(mut self) {
-        loop {
+        while !self.ending.at_once() {
             let patience = if self.ending.is_near() { Duration::ZERO } else { IDLE };
             match self.store.next(&self.name, self.last, patience) {
                 Ok(Some(pending)) => self.take(&pending),

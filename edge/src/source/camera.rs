@@ -57,6 +57,7 @@ pub struct Controls {
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Setting {
     /// Locked to a value.
     Value(i64),
@@ -67,6 +68,7 @@ pub enum Setting {
 /// The word `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Auto {
     /// That word.
     Auto,

@@ -7,6 +7,7 @@ use yuv::{YuvBiPlanarImage, YuvConversionMode, YuvError, YuvPackedImage, YuvPlan
 /// How the bytes of a picture are laid out. Chroma formats are BT.601 in limited range, as webcams send them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum PixelFormat {
     /// A JPEG file of its own.
     Mjpeg,

@@ -16,6 +16,7 @@ use crate::sinks::filter::Filter;
 pub use enrolled::Enrolment;
 use jiff::Timestamp;
 use rusqlite::Connection;
+pub use schema::look_at;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -99,14 +100,15 @@ pub struct Pending {
 /// The store; threads share it.
 #[derive(Debug)]
 pub struct Store {
-    settings: StoreSettings,
-    sinks: Vec<(String, Filter)>,
+    path: PathBuf,
     state: Mutex<State>,
     news: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    settings: StoreSettings,
+    sinks: Vec<(String, Filter)>,
     disk: Connection,
     /// What could not be written to the disk yet; its sequence goes on from the disk's.
     memory: Option<Connection>,
@@ -132,12 +134,9 @@ impl Store {
         tables::forget_other_sinks(&disk, &names).map_err(failed)?;
         let next_seq = tables::last_seq(&disk).map_err(failed)? + 1;
         let open = tables::open_events(&disk).map_err(failed)?;
-        let store = Store {
-            settings,
-            sinks,
-            state: Mutex::new(State { disk, memory: None, next_seq, since_prune: PRUNE_EVERY }),
-            news: Condvar::new(),
-        };
+        let (path, since_prune) = (path.clone(), PRUNE_EVERY);
+        let state = State { settings, sinks, disk, memory: None, next_seq, since_prune };
+        let store = Store { path, state: Mutex::new(state), news: Condvar::new() };
         for event in open {
             store.record(&event.interrupted(now));
         }
@@ -160,7 +159,18 @@ impl Store {
 
     /// The store's file.
     pub fn path(&self) -> &Path {
-        &self.settings.path
+        &self.path
+    }
+
+    /// Goes on for sinks with these names and filters, and with another age and size; its path stays. What was kept for other
+    /// sinks is forgotten.
+    pub fn change(&self, settings: &StoreSettings, sinks: Vec<(String, Filter)>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.settings = settings.clone();
+        state.sinks = sinks;
+        let names: Vec<&str> = state.sinks.iter().map(|(name, _)| name.as_str()).collect();
+        let mut places = std::iter::once(&state.disk).chain(&state.memory);
+        places.try_for_each(|place| tables::forget_other_sinks(place, &names)).map_err(|source| self.failure(source))
     }
 
     /// Writes a message down, on the disk if that is possible, and wakes the sinks it is for.
@@ -217,7 +227,7 @@ impl Store {
     /// How each sink does, in the order they were given.
     pub fn sinks(&self) -> Result<Vec<SinkState>, StoreError> {
         let state = self.state();
-        let names = self.sinks.iter().map(|(name, _)| name);
+        let names = state.sinks.iter().map(|(name, _)| name);
         let on = |connection: &Connection, name: &str| tables::sink_state(connection, name);
         names
             .map(|name| {
@@ -260,11 +270,11 @@ impl Store {
 
     fn to_disk(&self, state: &mut State, seq: i64, message: &Message) -> Result<(), StoreError> {
         self.bring_to_disk(state)?;
-        tables::write(&mut state.disk, seq, message, &self.sinks).map_err(|source| self.failure(source))?;
+        tables::write(&mut state.disk, seq, message, &state.sinks).map_err(|source| self.failure(source))?;
         state.since_prune += 1;
         if state.since_prune >= PRUNE_EVERY {
             state.since_prune = 0;
-            let pruned = tables::prune(&mut state.disk, &self.settings, message.time());
+            let pruned = tables::prune(&mut state.disk, &state.settings, message.time());
             if let Err(error) = pruned {
                 log::warn!("{}: old events cannot be deleted: {error}", self.path().display());
             }
@@ -288,7 +298,7 @@ impl Store {
                 empty.insert(fresh)
             }
         };
-        tables::write(memory, seq, message, &self.sinks).map_err(|source| self.failure(source))?;
+        tables::write(memory, seq, message, &state.sinks).map_err(|source| self.failure(source))?;
         let lost = tables::keep_newest(memory, MOST_IN_MEMORY).map_err(|source| self.failure(source))?;
         if lost > 0 {
             log::error!("{}: {lost} message is lost: too many are waiting in memory", self.path().display());
@@ -320,7 +330,7 @@ impl Store {
     }
 
     fn failure(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Sqlite { path: self.settings.path.clone(), source }
+        StoreError::Sqlite { path: self.path.clone(), source }
     }
 }
 

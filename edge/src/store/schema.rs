@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use rusqlite::{Connection, ErrorCode};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -99,6 +100,24 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     // Reads what a damaged file cannot give.
     connection.query_row("SELECT count(*) FROM pending, sinks", [], |_| Ok(())).map_err(failed)?;
     Ok(connection)
+}
+
+/// What stands in the way of opening the store's file, as far as its first bytes tell; nothing is changed.
+pub fn look_at(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { path: path.into(), source };
+    let mut head = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(100).read_to_end(&mut head)).map_err(failed)?;
+    let Some(version) = head.get(60..64).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else {
+        return Ok(()); // It is empty, as one that was just made.
+    };
+    if !head.starts_with(b"SQLite format 3\0") {
+        let problem = "is no event store, and would be put aside under another name";
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, problem)));
+    }
+    if version as usize > STEPS.len() {
+        return Err(StoreError::Newer { path: path.into(), version: version.into() });
+    }
+    Ok(())
 }
 
 /// The same tables in memory, with what decides whether a sink is told: which events it has been told of.

@@ -1,4 +1,5 @@
 //! The built program, as a child of a test.
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::path::Path;
 use std::process::{Command, Output};

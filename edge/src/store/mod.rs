@@ -145,16 +145,16 @@ impl Store {
 
     /// Opens a store that another program may be running with: no event is ended, and no sink's messages are forgotten.
     pub fn visit(settings: StoreSettings) -> Result<Store, StoreError> {
-        let path = &settings.path;
+        let path = settings.path.clone();
         if !path.exists() {
             let source =
                 std::io::Error::new(std::io::ErrorKind::NotFound, "there is no event store yet; `run` makes it");
-            return Err(StoreError::Io { path: path.clone(), source });
+            return Err(StoreError::Io { path, source });
         }
-        let disk = schema::open(path)?;
+        let disk = schema::open(&path)?;
         let next_seq = tables::last_seq(&disk).map_err(|source| StoreError::Sqlite { path: path.clone(), source })? + 1;
-        let state = Mutex::new(State { disk, memory: None, next_seq, since_prune: 0 });
-        Ok(Store { settings, sinks: Vec::new(), state, news: Condvar::new() })
+        let state = State { disk, memory: None, next_seq, since_prune: 0, settings, sinks: Vec::new() };
+        Ok(Store { path, state: Mutex::new(state), news: Condvar::new() })
     }
 
     /// The store's file.

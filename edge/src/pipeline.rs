@@ -1,7 +1,7 @@
 //! The way of a frame, from the source to the sinks.
 
 use crate::clock::Moment;
-use crate::controls::Controls;
+use crate::controls::{Asked, Controls};
 use crate::decision::{Change, Decision, Step};
 use crate::drift::{Change as Drifting, Drift};
 use crate::encoder::EncoderError;
@@ -9,6 +9,7 @@ use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, Troub
 use crate::gate::Look;
 use crate::lens::Lens;
 use crate::light::Light;
+use crate::metrics::{Build, Metrics, Outcome, Stage};
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
@@ -17,6 +18,7 @@ use crate::scorer::Scorer;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
+use crate::store::Minutes;
 use salad_shared::decoder::Decoder;
 use salad_shared::manifest::Form;
 use salad_shared::patch::{HeatMap, HeatScale};
@@ -94,6 +96,8 @@ pub struct Pipeline<'s, 'o> {
     decision: Decision,
     controls: Arc<Controls>,
     reload: Option<Reload<'s>>,
+    metrics: Arc<Metrics>,
+    minutes: Minutes,
     /// Decodes what the source has decoded too small for regions that have changed.
     decoder: Option<Decoder>,
     sinks: &'s mut Sinks,
@@ -127,6 +131,11 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             controls: Arc::new(Controls::new(decision.params().threshold, None)),
             decision,
             reload: None,
+            metrics: Arc::new(Metrics::new(
+                Build { model: model.manifest.name.clone(), form: model.form.to_string() },
+                None,
+            )),
+            minutes: Minutes::default(),
             decoder: None,
             sinks,
             frame_lines,
@@ -150,6 +159,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     /// Takes over what is changed in the configuration.
     pub fn reloaded_by(mut self, reload: Reload<'s>) -> Pipeline<'s, 'o> {
         self.reload = Some(reload);
+        self
+    }
+
+    /// Notes there how frames and scores do.
+    pub fn measured_by(mut self, metrics: Arc<Metrics>) -> Pipeline<'s, 'o> {
+        self.metrics = metrics;
         self
     }
 
@@ -181,6 +196,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 Err(error) => break (EndReason::SourceEnded, Err(error.into())),
             }
             self.summary.dropped = source.dropped();
+            self.metrics.beat(self.summary.dropped);
             self.sinks.look_after();
             if let Some(changed) = self.reload.as_mut().and_then(|reload| reload.look(self.sinks)) {
                 self.take_over(changed);
@@ -191,6 +207,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         };
         if let Some(at) = self.last_frame.filter(|_| self.decision.close()) {
             self.tell(EventKind::End, at, Some(reason));
+        }
+        if let Some(minute) = self.minutes.end() {
+            self.sinks.keep_minute(&minute);
         }
         (self.summary, result)
     }
@@ -222,6 +241,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn take(&mut self, captured: Captured) -> io::Result<()> {
         let Captured { picture, name, at } = captured;
         self.last_seen = Some(at);
+        if let Some(duration) = picture.decoded_in {
+            self.metrics.took(Stage::Decode, duration);
+        }
         let (mut frame, file) = picture.into_parts();
         if let (Some(decoder), Some(file)) = (&mut self.decoder, &file) {
             frame = decoder.decode(file).map_or(frame, |decoded| decoded.frame);
@@ -229,6 +251,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;
+            self.metrics.frame(Outcome::Obstructed);
             self.failing_since = None;
             return Ok(());
         }
@@ -236,13 +259,20 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             frame = regions.apply(frame);
         }
         let moved = self.gates.motion.as_mut().is_none_or(|motion| motion.wants(&frame, at.elapsed));
-        if !moved && self.summary.frames > 0 {
+        let still = !moved && self.summary.frames > 0;
+        if still {
             self.summary.still += 1;
-        } else if let Err(error) = self.scorer.score(&frame) {
-            self.failing_since.get_or_insert_with(Instant::now);
-            self.skip(&name, &error.to_string());
-            return Ok(());
+        } else {
+            match self.scorer.timed(&frame) {
+                Ok(stages) => self.metrics.scored(&stages),
+                Err(error) => {
+                    self.failing_since.get_or_insert_with(Instant::now);
+                    self.skip(&name, &error.to_string());
+                    return Ok(());
+                }
+            }
         }
+        let scored = Instant::now();
         self.failing_since = None;
         self.summary.frames += 1;
         // Before the second look, which goes by the threshold in force.
@@ -255,6 +285,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let score = self.scorer.last().score;
         let Some(caution) = caution else {
             self.summary.unlit += 1;
+            self.metrics.frame(Outcome::Unlit);
             return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
         let judged = self.judged(score, at) / caution;
@@ -263,13 +294,14 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         } else {
             self.decision.step(judged, at.elapsed)
         };
-        let scored = self.scorer.last();
+        self.note(score, &asked, step.over, still, at);
+        let last = self.scorer.last();
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
 
         let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
-            let (nearest, heat) = (nearest(&scored.neighbours), scored.heat.clone());
+            let (nearest, heat) = (nearest(&last.neighbours), last.heat.clone());
             self.peak = Some(Peak { frame, file, name, at, score, nearest, heat, snapshot: None });
         }
         match step.change {
@@ -282,7 +314,21 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             Some(Change::End) => self.tell(EventKind::End, at, Some(EndReason::Calm)),
             None => {}
         }
+        self.metrics.took(Stage::Decide, scored.elapsed());
         self.print(line)
+    }
+
+    /// Notes a frame's score for those who look at all of them.
+    fn note(&mut self, score: f32, asked: &Asked, over: bool, still: bool, at: Moment) {
+        self.metrics.score(score, asked.threshold);
+        self.metrics.frame(match (still, over) {
+            (true, _) => Outcome::Still,
+            (false, true) => Outcome::Anomalous,
+            (false, false) => Outcome::Normal,
+        });
+        if let Some(minute) = self.minutes.add(score, over, at.wall) {
+            self.sinks.keep_minute(&minute);
+        }
     }
 
     /// Tells the sinks about the open event, with the picture of its peak.
@@ -392,6 +438,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn camera(&mut self, change: TroubleChange) {
         let TroubleChange { trouble, begins, at, detail, attempts } = change;
         self.failing_since = None;
+        if begins {
+            self.metrics.camera_down();
+        }
         let kind = if begins { EventKind::New } else { EventKind::End };
         self.tell_trouble(kind, trouble, at, detail, attempts);
     }
@@ -427,6 +476,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 
     fn skip(&mut self, name: &str, problem: &str) {
         self.summary.skipped += 1;
+        self.metrics.frame(Outcome::Skipped);
         // A camera that tears each of its pictures is not to fill the log.
         if self.last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
             self.last_warning = Some(Instant::now());

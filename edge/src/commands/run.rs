@@ -10,6 +10,7 @@ use crate::encoder::EncoderError;
 use crate::lens::Lens;
 use crate::light::Light;
 use crate::logging;
+use crate::metrics::{Build, Metrics};
 use crate::model::{Model, ModelError};
 use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
@@ -85,12 +86,15 @@ pub fn run(
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;
     let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()));
+    let build = Build { model: model.manifest.name.clone(), form: model.form.to_string() };
+    let metrics = Arc::new(Metrics::new(build, store.clone()));
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
+    sinks.counted_by(Arc::clone(&metrics));
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
     let reload = Reload::new(again, path.to_owned(), config, &model, Arc::clone(&controls));
-    let pipeline = pipeline.controlled_by(controls).reloaded_by(reload);
+    let pipeline = pipeline.controlled_by(controls).reloaded_by(reload).measured_by(metrics);
     // Only now, so that a camera's time to start is not spent on the rest of the start.
     let mut source = source::ahead::where_cores_are(source);
     let mut service = Service::ready();

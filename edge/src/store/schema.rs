@@ -11,7 +11,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What makes each version of the tables from the one before it. The file keeps its version; a step that was published is
 /// never changed. Times are milliseconds since 1970, UTC; messages are JSON.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
     subject TEXT NOT NULL,
@@ -46,7 +47,18 @@ CREATE TABLE settings (             -- what was changed while the program ran
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE minutes (              -- scores by the minute
+    start INTEGER PRIMARY KEY,      -- seconds since 1970, UTC
+    frames INTEGER NOT NULL,
+    anomalous INTEGER NOT NULL,
+    lowest REAL NOT NULL,
+    mean REAL NOT NULL,
+    highest REAL NOT NULL
+);
+",
+];
 
 /// Opens the store's file, and makes folder, file and tables where they are missing.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {

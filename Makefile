@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo measure networks test reference bench-train edge-test test-streams test-alerts false-alarms \
+.PHONY: help setup demo measure networks test reference bench-train edge-test test-streams test-alerts write-budget false-alarms \
   test-home-assistant soak lint fuzz doc edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge \
   count-edge test-kernels edge-figures flash test-flash
 
@@ -22,6 +22,7 @@ SECONDS ?= 60
 MINUTES ?= 30
 KILLS ?= 20
 EVENTS ?= 1000
+HOURS ?= 24
 ARCH ?= arm64 armhf amd64
 
 help: ## lists the targets
@@ -66,6 +67,10 @@ test-home-assistant: ## holds what Home Assistant is told against its own schema
 test-alerts: ## kills the edge and the receivers of its alerts KILLS=20 times, and holds what came against what happened; EVENTS=1000
 	@scripts/setup.sh packages brokers
 	tests/alerts/nothing_lost.py --kills $(KILLS) --events $(EVENTS)
+
+write-budget: ## what the event store writes to the disk in a day, from HOURS=24 simulated ones
+	@scripts/setup.sh packages
+	tests/alerts/write_budget.py --hours $(HOURS)
 
 false-alarms: setup ## an hour of normal frames under changing light, and the clips' real anomalies: false and missed alarms; CLIPS="car"
 	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge

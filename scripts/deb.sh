@@ -43,7 +43,7 @@ for arch in "$@"; do
   cp "$packaging/salad-edge.service" "$tree/usr/lib/systemd/system/"
   cp "$packaging/salad-edge.sysusers" "$tree/usr/lib/sysusers.d/salad-edge.conf"
   cp "$packaging/service.toml" "$tree/etc/salad-edge/edge.toml"
-  cp "$packaging/edge.toml" "$packaging/edge.schema.json" "$doc/examples/"
+  cp "$packaging/edge.toml" "$packaging/edge.schema.json" "$packaging/grafana.json" "$doc/examples/"
 
   cargo build --quiet --release --locked --workspace --example manual
   target/release/examples/manual "$work/manual"

@@ -66,7 +66,7 @@ test_arch() {
   there usr/bin/salad-edge $config $state usr/lib/systemd/system/salad-edge.service \
     etc/systemd/system/multi-user.target.wants/salad-edge.service \
     usr/share/doc/salad-edge/{copyright,third-party-licences.gz,rust-standard-library.html.gz,salad-edge.cdx.json} \
-    usr/share/doc/salad-edge/{changelog.gz,examples/edge.toml,examples/edge.schema.json} \
+    usr/share/doc/salad-edge/{changelog.gz,examples/{edge.toml,edge.schema.json,grafana.json}} \
     usr/share/zsh/vendor-completions/_salad-edge usr/share/fish/vendor_completions.d/salad-edge.fish
   inside dpkg --verify salad-edge
   inside salad-edge --version

@@ -16,6 +16,7 @@ mod integer;
 pub mod lens;
 pub mod light;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod motion;
 pub mod picking;

@@ -1,7 +1,7 @@
 //! The way of a frame, from the source to the sinks.
 
 use crate::clock::Moment;
-use crate::controls::Controls;
+use crate::controls::{Asked, Controls};
 use crate::decision::{Change, Decision, Step};
 use crate::drift::{Change as Drifting, Drift};
 use crate::encoder::EncoderError;
@@ -10,6 +10,7 @@ use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, Troub
 use crate::gate::Look;
 use crate::lens::Lens;
 use crate::light::Light;
+use crate::metrics::{Build, Metrics, Outcome, Stage};
 use crate::model::Model;
 use crate::motion::Motion;
 use crate::regions::Regions;
@@ -19,6 +20,7 @@ use crate::scorer::Scorer;
 use crate::sinks::Sinks;
 use crate::sinks::snapshot::Shown;
 use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
+use crate::store::Minutes;
 use salad_shared::decoder::Decoder;
 use salad_shared::manifest::Form;
 use salad_shared::patch::{HeatMap, HeatScale};
@@ -103,6 +105,8 @@ pub struct Pipeline<'s, 'o> {
     /// When it was last looked what other programs have enrolled.
     followed: Option<Instant>,
     reload: Option<Reload<'s>>,
+    metrics: Arc<Metrics>,
+    minutes: Minutes,
     /// Decodes what the source has decoded too small for regions that have changed.
     decoder: Option<Decoder>,
     sinks: &'s mut Sinks,
@@ -139,6 +143,11 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             sampler: Sampler::default(),
             followed: None,
             reload: None,
+            metrics: Arc::new(Metrics::new(
+                Build { model: model.manifest.name.clone(), form: model.form.to_string() },
+                None,
+            )),
+            minutes: Minutes::default(),
             decoder: None,
             sinks,
             frame_lines,
@@ -172,6 +181,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         self
     }
 
+    /// Notes there how frames and scores do.
+    pub fn measured_by(mut self, metrics: Arc<Metrics>) -> Pipeline<'s, 'o> {
+        self.metrics = metrics;
+        self
+    }
+
     /// Runs until the source ends, `stop` is set, or nobody reads the frame lines any more; an event that is open then is
     /// ended, after an error too. `beat` is called each time round, several times a second, unless frames come and none can
     /// be scored any more.
@@ -200,6 +215,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 Err(error) => break (EndReason::SourceEnded, Err(error.into())),
             }
             self.summary.dropped = source.dropped();
+            self.metrics.beat(self.summary.dropped);
             self.sinks.look_after();
             self.follow_enrolments();
             if let Some(changed) = self.reload.as_mut().and_then(|reload| reload.look(self.sinks)) {
@@ -211,6 +227,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         };
         if let Some(at) = self.last_frame.filter(|_| self.decision.close()) {
             self.tell(EventKind::End, at, Some(reason));
+        }
+        if let Some(minute) = self.minutes.end() {
+            self.sinks.keep_minute(&minute);
         }
         (self.summary, result)
     }
@@ -242,6 +261,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn take(&mut self, captured: Captured) -> io::Result<()> {
         let Captured { picture, name, at } = captured;
         self.last_seen = Some(at);
+        if let Some(duration) = picture.decoded_in {
+            self.metrics.took(Stage::Decode, duration);
+        }
         let (mut frame, file) = picture.into_parts();
         if let (Some(decoder), Some(file)) = (&mut self.decoder, &file) {
             frame = decoder.decode(file).map_or(frame, |decoded| decoded.frame);
@@ -249,6 +271,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         // Before regions are painted, since their edges have contrast enough for a lens that sees nothing.
         if self.is_covered(&frame, at) {
             self.summary.obstructed += 1;
+            self.metrics.frame(Outcome::Obstructed);
             self.failing_since = None;
             return Ok(());
         }
@@ -256,13 +279,20 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             frame = regions.apply(frame);
         }
         let moved = self.gates.motion.as_mut().is_none_or(|motion| motion.wants(&frame, at.elapsed));
-        if !moved && self.summary.frames > 0 {
+        let still = !moved && self.summary.frames > 0;
+        if still {
             self.summary.still += 1;
-        } else if let Err(error) = self.scorer.score(&frame) {
-            self.failing_since.get_or_insert_with(Instant::now);
-            self.skip(&name, &error.to_string());
-            return Ok(());
+        } else {
+            match self.scorer.timed(&frame) {
+                Ok(stages) => self.metrics.scored(&stages),
+                Err(error) => {
+                    self.failing_since.get_or_insert_with(Instant::now);
+                    self.skip(&name, &error.to_string());
+                    return Ok(());
+                }
+            }
         }
+        let scored = Instant::now();
         self.failing_since = None;
         self.summary.frames += 1;
         // Before the second look, which goes by the threshold in force.
@@ -275,6 +305,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let score = self.scorer.last().score;
         let Some(caution) = caution else {
             self.summary.unlit += 1;
+            self.metrics.frame(Outcome::Unlit);
             return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
         let judged = self.judged(score, at) / caution;
@@ -283,6 +314,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         } else {
             self.decision.step(judged, at.elapsed)
         };
+        self.note(score, &asked, step.over, still, at);
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
         self.sample(step, &frame, file.as_deref(), at);
@@ -303,6 +335,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             Some(Change::End) => self.tell(EventKind::End, at, Some(EndReason::Calm)),
             None => {}
         }
+        self.metrics.took(Stage::Decide, scored.elapsed());
         self.print(line)
     }
 
@@ -328,6 +361,19 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             self.sampler.offer(|| Sample::of(scorer, threshold, frame, file, at.wall));
         } else if self.open.is_none() {
             self.sampler.take();
+        }
+    }
+
+    /// Notes a frame's score for those who look at all of them.
+    fn note(&mut self, score: f32, asked: &Asked, over: bool, still: bool, at: Moment) {
+        self.metrics.score(score, asked.threshold);
+        self.metrics.frame(match (still, over) {
+            (true, _) => Outcome::Still,
+            (false, true) => Outcome::Anomalous,
+            (false, false) => Outcome::Normal,
+        });
+        if let Some(minute) = self.minutes.add(score, over, at.wall) {
+            self.sinks.keep_minute(&minute);
         }
     }
 
@@ -441,6 +487,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
     fn camera(&mut self, change: TroubleChange) {
         let TroubleChange { trouble, begins, at, detail, attempts } = change;
         self.failing_since = None;
+        if begins {
+            self.metrics.camera_down();
+        }
         let kind = if begins { EventKind::New } else { EventKind::End };
         self.tell_trouble(kind, trouble, at, detail, attempts);
     }
@@ -476,6 +525,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 
     fn skip(&mut self, name: &str, problem: &str) {
         self.summary.skipped += 1;
+        self.metrics.frame(Outcome::Skipped);
         // A camera that tears each of its pictures is not to fill the log.
         if self.last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
             self.last_warning = Some(Instant::now());

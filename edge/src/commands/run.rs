@@ -11,6 +11,7 @@ use crate::enrol::Enrolments;
 use crate::lens::Lens;
 use crate::light::Light;
 use crate::logging;
+use crate::metrics::{Build, Metrics};
 use crate::model::{Model, ModelError};
 use crate::motion::Motion;
 use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
@@ -88,12 +89,15 @@ pub fn run(
     let enrolments = store.clone().map(|store| Enrolments::open(store, model.scoring())).transpose()?.map(Arc::new);
     let controls = Controls::new(decision.params().threshold, store.clone()).with(enrolments.clone());
     let controls = Arc::new(controls);
+    let build = Build { model: model.manifest.name.clone(), form: model.form.to_string() };
+    let metrics = Arc::new(Metrics::new(build, store.clone()));
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
+    sinks.counted_by(Arc::clone(&metrics));
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
     let reload = Reload::new(again, path.to_owned(), config, &model, Arc::clone(&controls));
-    let mut pipeline = pipeline.controlled_by(controls).reloaded_by(reload);
+    let mut pipeline = pipeline.controlled_by(controls).reloaded_by(reload).measured_by(metrics);
     if let Some(enrolments) = &enrolments {
         pipeline = pipeline.learning(Arc::clone(enrolments));
     }

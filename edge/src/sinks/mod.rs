@@ -16,7 +16,8 @@ pub mod webhook;
 use crate::config::sinks::{SinkKind, SinkSpec};
 use crate::controls::Controls;
 use crate::event::{EventKind, Message, Trouble, TroubleEvent, new_id};
-use crate::store::Recorded;
+use crate::metrics::Metrics;
+use crate::store::{Minute, Recorded};
 use jiff::Timestamp;
 use json_lines::EventLog;
 use outbox::Outbox;
@@ -75,6 +76,7 @@ pub struct Sinks {
     log: Option<(EventLog, Health)>,
     snapshots: Option<(Snapshots, Health)>,
     outbox: Option<(Outbox, Health)>,
+    metrics: Option<Arc<Metrics>>,
     full: Option<Full>,
 }
 
@@ -93,9 +95,21 @@ impl Sinks {
             let health = Health::new(format!("event store {}", outbox.store().path().display()));
             (outbox, health)
         });
-        let mut sinks = Sinks { log: None, snapshots: None, outbox, full: None };
+        let mut sinks = Sinks { log: None, snapshots: None, outbox, metrics: None, full: None };
         sinks.replace(Some(log), Some(snapshots));
         sinks
+    }
+
+    /// Counts events there.
+    pub fn counted_by(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = Some(metrics);
+    }
+
+    /// Keeps the scores of a minute in the store, where there is one.
+    pub fn keep_minute(&mut self, minute: &Minute) {
+        if let Some((outbox, health)) = &mut self.outbox {
+            health.note(outbox.store().keep_minute(minute).map_err(io::Error::other));
+        }
     }
 
     /// Goes on with another log and another folder of pictures, or with none; `None` keeps what is there.
@@ -139,6 +153,9 @@ impl Sinks {
                 let subject = message.subject().name();
                 log::warn!("event {}: {subject} {}: {:?}: {}", event.id, event.trouble, event.kind, event.detail);
             }
+        }
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| message.kind() == EventKind::New) {
+            metrics.event(message.subject());
         }
         if let Some((log, health)) = &mut self.log {
             let appended = log.append(message);

@@ -25,7 +25,7 @@ use salad_shared::preprocess::{Frame, FrameError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A stream of frames. Whoever waits for one can give up: a camera may stall for ever.
 pub trait Source {
@@ -108,21 +108,25 @@ pub struct Picture {
     file: Option<Vec<u8>>,
     /// The picture's own width and height, pixels.
     pub size: (u32, u32),
+    /// How long decoding took, where that is known.
+    pub decoded_in: Option<Duration>,
 }
 
 impl Picture {
     /// A picture that has no more pixels than `frame`.
     pub fn of(frame: Frame) -> Picture {
         let size = (frame.width(), frame.height());
-        Picture { frame, file: None, size }
+        Picture { frame, file: None, size, decoded_in: None }
     }
 
     /// Decodes a file's bytes.
     pub fn decode(file: Vec<u8>, decoder: &mut Decoder) -> Result<Picture, FrameError> {
+        let start = Instant::now();
         let decoded = decoder.decode(&file)?;
+        let decoded_in = Some(start.elapsed());
         let file = decoded.is_smaller().then_some(file);
         let Decoded { frame, size } = decoded;
-        Ok(Picture { frame, file, size })
+        Ok(Picture { frame, file, size, decoded_in })
     }
 
     /// The file, where the picture has more pixels than the frame.

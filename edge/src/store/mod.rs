@@ -8,6 +8,7 @@
 //! again.
 
 mod enrolled;
+mod minutes;
 mod schema;
 mod tables;
 
@@ -15,6 +16,7 @@ use crate::event::Message;
 use crate::sinks::filter::Filter;
 pub use enrolled::Enrolment;
 use jiff::Timestamp;
+pub use minutes::{Minute, Minutes};
 use rusqlite::Connection;
 pub use schema::look_at;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ pub use tables::{SinkState, StoredEvent};
 /// How many messages are kept in memory while nothing can be written.
 const MOST_IN_MEMORY: u64 = 10_000;
 
-/// After so many messages old events are looked for.
+/// After so many messages and minutes old ones are looked for.
 const PRUNE_EVERY: u64 = 100;
 
 /// Where the store is and what it keeps.
@@ -268,18 +270,34 @@ impl Store {
         Ok(events)
     }
 
+    /// Keeps the scores of a minute, for as long as events are kept. While the disk cannot be written, minutes are lost.
+    pub fn keep_minute(&self, minute: &Minute) -> Result<(), StoreError> {
+        let mut state = self.state();
+        minutes::write(&state.disk, minute).map_err(|source| self.failure(source))?;
+        self.prune_now_and_then(&mut state, minute.start);
+        Ok(())
+    }
+
+    /// The scores of minutes that begin at `since` or later, in their order; of a minute without frames there is nothing.
+    pub fn minutes(&self, since: Timestamp) -> Result<Vec<Minute>, StoreError> {
+        minutes::read(&self.state().disk, since).map_err(|source| self.failure(source))
+    }
+
     fn to_disk(&self, state: &mut State, seq: i64, message: &Message) -> Result<(), StoreError> {
         self.bring_to_disk(state)?;
         tables::write(&mut state.disk, seq, message, &state.sinks).map_err(|source| self.failure(source))?;
+        self.prune_now_and_then(state, message.time());
+        Ok(())
+    }
+
+    fn prune_now_and_then(&self, state: &mut State, now: Timestamp) {
         state.since_prune += 1;
         if state.since_prune >= PRUNE_EVERY {
             state.since_prune = 0;
-            let pruned = tables::prune(&mut state.disk, &state.settings, message.time());
-            if let Err(error) = pruned {
+            if let Err(error) = tables::prune(&mut state.disk, &state.settings, now) {
                 log::warn!("{}: old events cannot be deleted: {error}", self.path().display());
             }
         }
-        Ok(())
     }
 
     fn bring_to_disk(&self, state: &mut State) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What makes each version of the tables from the one before it. The file keeps its version; a step that was published is
 /// never changed. Times are milliseconds since 1970, UTC; messages are JSON.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
@@ -77,6 +77,16 @@ CREATE TABLE enrolled (
     picture BLOB NOT NULL
 );
 CREATE INDEX enrolled_by_enrolment ON enrolled (enrolment);
+",
+    "
+CREATE TABLE minutes (              -- scores by the minute
+    start INTEGER PRIMARY KEY,      -- seconds since 1970, UTC
+    frames INTEGER NOT NULL,
+    anomalous INTEGER NOT NULL,
+    lowest REAL NOT NULL,
+    mean REAL NOT NULL,
+    highest REAL NOT NULL
+);
 ",
 ];
 

@@ -230,11 +230,12 @@ pub fn forget_other_sinks(connection: &Connection, names: &[&str]) -> rusqlite::
     Ok(())
 }
 
-/// Forgets events that ended too long ago, and the oldest tenth while the file is too large, but none that is open. What a
+/// Forgets events and minutes of too long ago, and the oldest tenth while the file is too large, but no event that is open. What a
 /// sink has yet to be told stays.
 pub fn prune(connection: &mut Connection, settings: &StoreSettings, now: Timestamp) -> rusqlite::Result<()> {
     let since = now.saturating_sub(settings.max_age).unwrap_or(Timestamp::MIN).as_millisecond();
     forget_events(connection, "ended < ?", since)?;
+    connection.execute("DELETE FROM minutes WHERE start < ? / 1000", [since])?;
     let pragma = |connection: &Connection, name: &str| -> rusqlite::Result<i64> {
         connection.pragma_query_value(None, name, |row| row.get(0))
     };
@@ -244,6 +245,9 @@ pub fn prune(connection: &mut Connection, settings: &StoreSettings, now: Timesta
         let events: i64 = connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
         let few = "ended IS NOT NULL AND id IN (SELECT id FROM events ORDER BY id LIMIT ?)";
         forget_events(connection, few, (events / SHARE_FREED).max(1))?;
+        let few = "DELETE FROM minutes WHERE start IN (SELECT start FROM minutes ORDER BY start
+                   LIMIT (SELECT count(*) / ? FROM minutes))";
+        connection.execute(few, [SHARE_FREED])?;
     }
     // In small steps: what is free is used again, or given back.
     connection.execute_batch("PRAGMA incremental_vacuum(64)")

@@ -171,6 +171,47 @@ fn old_events_go_and_open_ones_stay() {
 }
 
 #[test]
+fn minutes_are_kept_through_a_restart_within_one_and_for_as_long_as_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let minute = |start, frames, mean| Minute {
+        start: at(start),
+        frames,
+        anomalous: 1,
+        lowest: mean - 0.1,
+        mean,
+        highest: mean + 0.1,
+    };
+    let store = open(dir.path(), &[]);
+    store.keep_minute(&minute(60, 3, 0.2)).unwrap();
+    store.keep_minute(&minute(120, 1, 0.5)).unwrap();
+    drop(store);
+    let store = open(dir.path(), &[]);
+    store.keep_minute(&minute(120, 3, 0.3)).unwrap();
+    let kept = store.minutes(at(61)).unwrap();
+    assert_eq!((kept.len(), kept[0].start, kept[0].frames, kept[0].anomalous), (1, at(120), 4, 2));
+    let near = |a: f32, b: f32| (a - b).abs() < 1e-6;
+    assert!(near(kept[0].mean, 0.35) && near(kept[0].lowest, 0.2) && near(kept[0].highest, 0.6), "{kept:?}");
+    let later = 91 * 86_400;
+    for n in 0..i64::try_from(PRUNE_EVERY).unwrap() {
+        store.keep_minute(&minute(later + 60 * n, 1, 0.2)).unwrap();
+    }
+    assert_eq!(store.minutes(at(0)).unwrap().first().map(|minute| minute.start), Some(at(later)));
+}
+
+#[test]
+fn a_store_of_the_first_version_gets_its_new_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), &[]);
+    store.record(&anomaly(at(1), 0.5));
+    drop(store);
+    let connection = Connection::open(settings(dir.path()).path).unwrap();
+    connection.execute_batch("DROP TABLE minutes; PRAGMA user_version = 1").unwrap();
+    drop(connection);
+    let store = open(dir.path(), &[]);
+    assert!(store.latest(9).unwrap().len() == 1 && store.minutes(at(0)).unwrap().is_empty());
+}
+
+#[test]
 fn a_store_that_is_too_large_forgets_its_oldest_events() {
     let dir = tempfile::tempdir().unwrap();
     let settings = StoreSettings { max_bytes: 200_000, ..settings(dir.path()) };

@@ -1,4 +1,5 @@
 //! A real broker, mosquitto, for tests, and somebody who listens to it.
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -246,7 +247,7 @@ pub fn signal(child: &Child, name: &str) {
 }
 
 /// An authority, and certificates of it for a server on 127.0.0.1 and a client.
-fn certificates(dir: &Path) {
+pub fn certificates(dir: &Path) {
     let script = "set -e
         key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
         openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj '/CN=Authority of a test'

@@ -85,8 +85,8 @@ impl Controls {
     }
 
     /// What was enrolled, where there is a store to keep it.
-    pub fn enrolments(&self) -> Option<&Enrolments> {
-        self.enrolments.as_deref()
+    pub fn enrolments(&self) -> Option<&Arc<Enrolments>> {
+        self.enrolments.as_ref()
     }
 
     /// What holds now.

@@ -230,7 +230,7 @@ impl Enrolments {
     fn samples(&self, event: &str) -> Result<Vec<Sample>, EnrolError> {
         let samples = self.store.samples(event, &self.scoring.encoder)?;
         if samples.is_empty() {
-            let known = self.store.has_event(event)?;
+            let known = self.store.event(event)?.is_some();
             return Err(if known { EnrolError::NoSamples } else { EnrolError::NoEvent }(event.to_owned()));
         }
         Ok(samples)

@@ -15,6 +15,7 @@ mod grey;
 mod integer;
 pub mod lens;
 pub mod light;
+pub mod live;
 pub mod logging;
 pub mod metrics;
 pub mod model;
@@ -29,6 +30,7 @@ pub mod service;
 pub mod sinks;
 pub mod source;
 pub mod store;
+pub mod web;
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

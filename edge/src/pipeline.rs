@@ -1,5 +1,7 @@
 //! The way of a frame, from the source to the sinks.
 
+mod troubles;
+
 use crate::clock::Moment;
 use crate::controls::{Asked, Controls};
 use crate::decision::{Change, Decision, Step};
@@ -9,6 +11,7 @@ use crate::enrol::Enrolments;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, TroubleEvent, nearest, new_id};
 use crate::gate::Look;
 use crate::lens::Lens;
+use crate::live::{Live, Point, Shown};
 use crate::light::Light;
 use crate::metrics::{Build, Metrics, Outcome, Stage};
 use crate::model::Model;
@@ -18,7 +21,7 @@ use crate::reload::{Changed, Reload};
 use crate::samples::{Sample, Sampler};
 use crate::scorer::Scorer;
 use crate::sinks::Sinks;
-use crate::sinks::snapshot::Shown;
+use crate::sinks::snapshot;
 use crate::source::{Captured, Next, Source, SourceError, TroubleChange};
 use crate::store::Minutes;
 use salad_shared::decoder::Decoder;
@@ -30,6 +33,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use troubles::OpenTrouble;
 
 /// How long a source is waited for before the pipeline looks whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -107,6 +111,7 @@ pub struct Pipeline<'s, 'o> {
     reload: Option<Reload<'s>>,
     metrics: Arc<Metrics>,
     minutes: Minutes,
+    live: Option<Arc<Live>>,
     /// Decodes what the source has decoded too small for regions that have changed.
     decoder: Option<Decoder>,
     sinks: &'s mut Sinks,
@@ -148,6 +153,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 None,
             )),
             minutes: Minutes::default(),
+            live: None,
             decoder: None,
             sinks,
             frame_lines,
@@ -162,16 +168,20 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         })
     }
 
-    /// Does what others ask of it by these controls.
+    /// Does what others ask of it by these controls. What was enrolled there is normal too, and of events is kept what
+    /// enrolling needs.
     pub fn controlled_by(mut self, controls: Arc<Controls>) -> Pipeline<'s, 'o> {
+        self.enrolments = controls.enrolments().cloned();
+        if let Some(enrolments) = &self.enrolments {
+            self.scorer = self.scorer.with(Arc::clone(enrolments));
+        }
         self.controls = controls;
         self
     }
 
-    /// Takes for normal, too, what was enrolled, and keeps of events what enrolling needs.
-    pub fn learning(mut self, enrolments: Arc<Enrolments>) -> Pipeline<'s, 'o> {
-        self.scorer = self.scorer.with(Arc::clone(&enrolments));
-        self.enrolments = Some(enrolments);
+    /// Shows what it does to whoever looks.
+    pub fn shown_by(mut self, live: Arc<Live>) -> Pipeline<'s, 'o> {
+        self.live = Some(live);
         self
     }
 
@@ -318,6 +328,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         self.summary.anomalous += u64::from(step.over);
         self.last_frame = Some(at);
         self.sample(step, &frame, file.as_deref(), at);
+        self.show(judged, &frame, at);
 
         let line = FrameLine { time: at.wall, frame: name.clone(), score, anomalous: step.over, event: None };
         if step.peak {
@@ -337,6 +348,17 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         }
         self.metrics.took(Stage::Decide, scored.elapsed());
         self.print(line)
+    }
+
+    /// Shows a frame and its score to whoever looks.
+    fn show(&self, score: f32, frame: &Frame, at: Moment) {
+        let Some(live) = &self.live else { return };
+        let event = self.open.as_ref().map(|open| open.id.as_str());
+        live.note(Point { time: at.wall, score }, *self.decision.params(), event, &self.summary);
+        if live.is_watched() {
+            let heat = self.scorer.last().heat.clone().zip(self.heat_scale);
+            live.show(Shown { frame: frame.clone(), heat, time: at.wall });
+        }
     }
 
     /// Takes in, now and then, what another program has enrolled.
@@ -388,7 +410,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                     Some(regions) => whole.map(|frame| regions.apply(frame)),
                     None => whole,
                 };
-                let shown = Shown {
+                let shown = snapshot::Shown {
                     frame: whole.as_ref().unwrap_or(&peak.frame),
                     heat: peak.heat.as_ref().zip(self.heat_scale),
                     prototype: peak.nearest.first().map(|n| n.index),
@@ -467,62 +489,6 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         score - shift
     }
 
-    /// Tells what there is to be told of a gate; whether it is shut.
-    fn tell_gate(&mut self, look: Look, trouble: Trouble, at: Moment, over: &str) -> bool {
-        match look {
-            Look::Open => false,
-            Look::OpenAgain => {
-                self.camera_trouble(EventKind::End, trouble, at, over.to_owned());
-                false
-            }
-            Look::Shut => true,
-            Look::TellShut(detail) => {
-                self.camera_trouble(EventKind::New, trouble, at, detail);
-                true
-            }
-        }
-    }
-
-    /// A trouble with the camera that its source has seen.
-    fn camera(&mut self, change: TroubleChange) {
-        let TroubleChange { trouble, begins, at, detail, attempts } = change;
-        self.failing_since = None;
-        if begins {
-            self.metrics.camera_down();
-        }
-        let kind = if begins { EventKind::New } else { EventKind::End };
-        self.tell_trouble(kind, trouble, at, detail, attempts);
-    }
-
-    fn camera_trouble(&mut self, kind: EventKind, trouble: Trouble, at: Moment, detail: String) {
-        self.tell_trouble(kind, trouble, at, detail, 0);
-    }
-
-    /// Tells the sinks about a trouble with the camera. What is still wrong when the program ends stays open.
-    fn tell_trouble(&mut self, kind: EventKind, trouble: Trouble, at: Moment, detail: String, attempts: u32) {
-        let place = self.troubles.iter().position(|open| open.trouble == trouble);
-        let open = match (kind, place) {
-            (EventKind::New, _) => {
-                let open = OpenTrouble { trouble, id: new_id(at.wall), started: at };
-                self.troubles.push(open.clone());
-                open
-            }
-            (_, None) => return,
-            (EventKind::Update, Some(place)) => self.troubles[place].clone(),
-            (EventKind::End, Some(place)) => self.troubles.remove(place),
-        };
-        self.summary.trouble = self.troubles.last().map(|open| open.trouble);
-        self.sinks.send(&Message::Camera(TroubleEvent {
-            kind,
-            id: open.id,
-            time: at.wall,
-            started: open.started.wall,
-            trouble,
-            detail,
-            attempts,
-        }));
-    }
-
     fn skip(&mut self, name: &str, problem: &str) {
         self.summary.skipped += 1;
         self.metrics.frame(Outcome::Skipped);
@@ -543,13 +509,6 @@ impl<'s, 'o> Pipeline<'s, 'o> {
 }
 
 struct OpenEvent {
-    id: String,
-    started: Moment,
-}
-
-#[derive(Debug, Clone)]
-struct OpenTrouble {
-    trouble: Trouble,
     id: String,
     started: Moment,
 }

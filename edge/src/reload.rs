@@ -120,6 +120,7 @@ impl<'a> Reload<'a> {
             ("form", new.form != old.form),
             ("source", new.camera.source != old.camera.source),
             ("events.store", path(&new) != path(old)),
+            ("web", new.web != old.web),
         ];
         let fields: Vec<&str> = fixed.iter().filter(|(_, changed)| *changed).map(|(field, _)| *field).collect();
         if !fields.is_empty() {

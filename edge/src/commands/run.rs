@@ -9,6 +9,7 @@ use crate::drift::Drift;
 use crate::encoder::EncoderError;
 use crate::enrol::Enrolments;
 use crate::lens::Lens;
+use crate::live::Live;
 use crate::light::Light;
 use crate::logging;
 use crate::metrics::{Build, Metrics};
@@ -24,6 +25,7 @@ use crate::sinks::snapshot::Snapshots;
 use crate::sinks::{self, Sinks};
 use crate::source::{self, SourceError};
 use crate::store::{Store, StoreError};
+use crate::web::{Page, Web, WebError};
 use jiff::Timestamp;
 use salad_shared::decoder::Decoder;
 use std::io::{self, Write};
@@ -63,6 +65,9 @@ pub enum RunError {
     /// The event store cannot be opened.
     #[error("{0}; change events.store in the configuration, or free the path")]
     Store(#[from] StoreError),
+    /// The page cannot be served.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// A sink's thread cannot be started.
     #[error("sinks: {0}")]
     Threads(io::Error),
@@ -87,25 +92,41 @@ pub fn run(
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;
     let enrolments = store.clone().map(|store| Enrolments::open(store, model.scoring())).transpose()?.map(Arc::new);
-    let controls = Controls::new(decision.params().threshold, store.clone()).with(enrolments.clone());
-    let controls = Arc::new(controls);
+    let controls = Arc::new(Controls::new(decision.params().threshold, store.clone()).with(enrolments));
     let build = Build { model: model.manifest.name.clone(), form: model.form.to_string() };
     let metrics = Arc::new(Metrics::new(build, store.clone()));
+    let live = Arc::new(Live::default());
+    let page = store.clone().zip(config.web.as_ref()).map(|(store, settings)| {
+        Web::start(settings, Arc::clone(&store), |access| Page {
+            name: config.name.clone(),
+            live: Arc::clone(&live),
+            controls: Arc::clone(&controls),
+            store,
+            metrics: Arc::clone(&metrics),
+            model: model.clone(),
+            started: Timestamp::now(),
+            access,
+            names: settings.names.clone(),
+        })
+    });
+    let page = page.transpose()?;
     let mut sinks = open_sinks(&config, &model, store, &controls)?;
     sinks.counted_by(Arc::clone(&metrics));
+    sinks.shown_by(Arc::clone(&live));
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
     let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
     let reload = Reload::new(again, path.to_owned(), config, &model, Arc::clone(&controls));
     let mut pipeline = pipeline.controlled_by(controls).reloaded_by(reload).measured_by(metrics);
-    if let Some(enrolments) = &enrolments {
-        pipeline = pipeline.learning(Arc::clone(enrolments));
+    if page.is_some() {
+        pipeline = pipeline.shown_by(live);
     }
     // Only now, so that a camera's time to start is not spent on the rest of the start.
     let mut source = source::ahead::where_cores_are(source);
     let mut service = Service::ready();
     let (summary, result) = pipeline.run(source.as_mut(), stop, &mut |summary| service.beat(summary));
     service.stopping();
+    drop(page);
     sinks.finish(FAREWELL);
 
     let Summary { frames, still, anomalous, skipped, obstructed, unlit, dropped, events, .. } = summary;

@@ -74,6 +74,7 @@ impl<'a> Checker<'a> {
             let remedy = format!("the sink {sink} needs it: name a file, such as \"events.db\"");
             self.error("events.store", "(missing)", remedy);
         }
+        let web = raw.web.map(|raw| self.web(raw, has_store)).transpose();
         let name = self.name(raw.name);
         let snapshots = raw.snapshots.map(|raw| self.snapshots(&raw)).transpose();
         let (event_log, store) = events?;
@@ -90,6 +91,7 @@ impl<'a> Checker<'a> {
             event_log,
             store,
             sinks: sinks?,
+            web: web?,
             snapshots: snapshots?,
         })
     }

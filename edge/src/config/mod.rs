@@ -11,6 +11,7 @@ mod raw_source;
 mod schema;
 pub mod sinks;
 pub mod source;
+pub mod web;
 
 use crate::decision::DecisionParams;
 use crate::drift::DriftSpec;
@@ -26,6 +27,7 @@ pub use error::{ConfigError, Warning};
 use raw::RawConfig;
 use sinks::SinkSpec;
 use source::SourceSpec;
+use web::WebSettings;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// The model bundle; a file that is there.
     pub bundle: PathBuf,
+    /// The device's own page.
+    pub web: Option<WebSettings>,
     /// Which numeric form to run.
     pub form: FormChoice,
     /// Where frames come from, and what of them counts.

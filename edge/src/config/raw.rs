@@ -2,6 +2,7 @@
 
 use super::raw_sinks::RawSink;
 use super::raw_source::RawSource;
+use super::web::RawWeb;
 use crate::logging::LogLevel;
 use crate::model::FormChoice;
 use crate::regions::Point;
@@ -44,6 +45,8 @@ pub struct RawConfig {
     pub events: Option<RawEvents>,
     /// Pictures of events. Left out: none.
     pub snapshots: Option<RawSnapshots>,
+    /// The device's own page; takes events.store. Left out: none.
+    pub web: Option<RawWeb>,
     /// Who is told of events; takes events.store.
     #[serde(default)]
     pub sinks: Vec<RawSink>,

@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::clock::Moment;
+use crate::controls::Controls;
 use crate::decision::{Decision, DecisionParams};
 use crate::model::{FormChoice, Model};
 use crate::pipeline::{Gates, Pipeline, Summary};
 use crate::sinks::Sinks;
 use crate::sinks::outbox::Outbox;
 use crate::source::{Captured, Next, Picture, Source, SourceError};
-use crate::store::StoreSettings;
+use crate::store::{EventQuery, StoreSettings};
 use crate::support::{anomalous_frame, bundle, normal_frame};
 use salad_shared::preprocess::Frame;
 use std::sync::atomic::AtomicBool;
@@ -60,7 +61,8 @@ fn watch(store: &Arc<Store>, enrolments: &Arc<Enrolments>, frames: Vec<Frame>) -
         max_gap: Duration::from_secs(30),
     });
     let pipeline = Pipeline::new(&model, Gates::default(), decision, &mut sinks, None).unwrap();
-    let pipeline = pipeline.learning(Arc::clone(enrolments));
+    let controls = Controls::new(model.threshold, None).with(Some(Arc::clone(enrolments)));
+    let pipeline = pipeline.controlled_by(Arc::new(controls));
     pipeline.run(&mut Frames(frames, 0), &AtomicBool::new(false), &mut |_| {}).0
 }
 
@@ -71,7 +73,7 @@ fn visit_of(frame: &Frame) -> Vec<Frame> {
 }
 
 fn latest_event(store: &Store) -> String {
-    store.latest(1).unwrap()[0].message.id().to_owned()
+    store.events(EventQuery::latest(1)).unwrap()[0].message.id().to_owned()
 }
 
 fn score(enrolments: &Arc<Enrolments>, frame: &Frame) -> f32 {

@@ -16,6 +16,7 @@ pub mod webhook;
 use crate::config::sinks::{SinkKind, SinkSpec};
 use crate::controls::Controls;
 use crate::event::{EventKind, Message, Trouble, TroubleEvent, new_id};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::store::{Minute, Recorded};
 use jiff::Timestamp;
@@ -77,6 +78,7 @@ pub struct Sinks {
     snapshots: Option<(Snapshots, Health)>,
     outbox: Option<(Outbox, Health)>,
     metrics: Option<Arc<Metrics>>,
+    live: Option<Arc<Live>>,
     full: Option<Full>,
 }
 
@@ -95,7 +97,7 @@ impl Sinks {
             let health = Health::new(format!("event store {}", outbox.store().path().display()));
             (outbox, health)
         });
-        let mut sinks = Sinks { log: None, snapshots: None, outbox, metrics: None, full: None };
+        let mut sinks = Sinks { log: None, snapshots: None, outbox, metrics: None, live: None, full: None };
         sinks.replace(Some(log), Some(snapshots));
         sinks
     }
@@ -143,6 +145,11 @@ impl Sinks {
         health.note(written)
     }
 
+    /// Shows troubles to whoever looks.
+    pub fn shown_by(&mut self, live: Arc<Live>) {
+        self.live = Some(live);
+    }
+
     /// Sends out a message.
     pub fn send(&mut self, message: &Message) {
         match message {
@@ -153,6 +160,9 @@ impl Sinks {
                 let subject = message.subject().name();
                 log::warn!("event {}: {subject} {}: {:?}: {}", event.id, event.trouble, event.kind, event.detail);
             }
+        }
+        if let (Some(live), Message::Camera(event) | Message::Device(event)) = (&self.live, message) {
+            live.trouble(event);
         }
         if let Some(metrics) = self.metrics.as_ref().filter(|_| message.kind() == EventKind::New) {
             metrics.event(message.subject());

@@ -3,7 +3,7 @@
 use super::{Store, StoreError};
 use crate::samples::Sample;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 /// Prototypes that were added, as one.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,15 +135,6 @@ impl Store {
             let text = "SELECT time, score, rows, picture FROM enrolled WHERE enrolment = ? ORDER BY time, id";
             let found = disk.prepare_cached(text)?.query_map([id], sample)?.collect();
             found
-        })
-    }
-
-    /// Whether there is an event of this id.
-    pub fn has_event(&self, id: &str) -> Result<bool, StoreError> {
-        self.on_disk(|disk| {
-            let found =
-                disk.prepare_cached("SELECT 1 FROM events WHERE id = ?")?.query_row([id], |_| Ok(())).optional()?;
-            Ok(found.is_some())
         })
     }
 

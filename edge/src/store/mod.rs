@@ -22,7 +22,7 @@ pub use schema::look_at;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-pub use tables::{SinkState, StoredEvent};
+pub use tables::{EventQuery, SinkState, StoredEvent};
 
 /// How many messages are kept in memory while nothing can be written.
 const MOST_IN_MEMORY: u64 = 10_000;
@@ -256,31 +256,23 @@ impl Store {
         tables::set(&self.state().disk, name, value).map_err(|source| self.failure(source))
     }
 
-    /// The latest events, the newest first.
-    pub fn latest(&self, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
+    /// Events, the newest first.
+    pub fn events(&self, query: EventQuery<'_>) -> Result<Vec<StoredEvent>, StoreError> {
         let state = self.state();
-        let mut events = tables::latest(&state.disk, count).map_err(|source| self.failure(source))?;
+        let mut events = tables::events(&state.disk, query).map_err(|source| self.failure(source))?;
         if let Some(memory) = &state.memory {
-            let newer = tables::latest(memory, count).map_err(|source| self.failure(source))?;
+            let newer = tables::events(memory, query).map_err(|source| self.failure(source))?;
             events.retain(|event| newer.iter().all(|n| n.message.id() != event.message.id()));
             events.extend(newer);
             events.sort_by(|a, b| b.message.id().cmp(a.message.id()));
-            events.truncate(count as usize);
+            events.truncate(query.count as usize);
         }
         Ok(events)
     }
 
-    /// Keeps the scores of a minute, for as long as events are kept. While the disk cannot be written, minutes are lost.
-    pub fn keep_minute(&self, minute: &Minute) -> Result<(), StoreError> {
-        let mut state = self.state();
-        minutes::write(&state.disk, minute).map_err(|source| self.failure(source))?;
-        self.prune_now_and_then(&mut state, minute.start);
-        Ok(())
-    }
-
-    /// The scores of minutes that begin at `since` or later, in their order; of a minute without frames there is nothing.
-    pub fn minutes(&self, since: Timestamp) -> Result<Vec<Minute>, StoreError> {
-        minutes::read(&self.state().disk, since).map_err(|source| self.failure(source))
+    /// The event of this id.
+    pub fn event(&self, id: &str) -> Result<Option<StoredEvent>, StoreError> {
+        Ok(self.events(EventQuery { id: Some(id), count: 1, ..EventQuery::default() })?.pop())
     }
 
     fn to_disk(&self, state: &mut State, seq: i64, message: &Message) -> Result<(), StoreError> {

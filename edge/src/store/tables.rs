@@ -190,11 +190,34 @@ pub fn set(connection: &Connection, name: &str, value: Option<&str>) -> rusqlite
     .map(drop)
 }
 
-/// The latest events, the newest first.
-pub fn latest(connection: &Connection, count: u32) -> rusqlite::Result<Vec<StoredEvent>> {
-    let text = "SELECT last, ended IS NULL FROM events ORDER BY id DESC LIMIT ?";
+/// Which events are asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventQuery<'a> {
+    /// Only those about this; see [`Subject::name`](crate::event::Subject::name).
+    pub subject: Option<&'a str>,
+    /// Only those that began before the event of this id.
+    pub before: Option<&'a str>,
+    /// Only the one of this id.
+    pub id: Option<&'a str>,
+    /// At most so many.
+    pub count: u32,
+}
+
+impl EventQuery<'_> {
+    /// The latest ones.
+    pub fn latest(count: u32) -> EventQuery<'static> {
+        EventQuery { count, ..EventQuery::default() }
+    }
+}
+
+/// Events, the newest first.
+pub fn events(connection: &Connection, query: EventQuery<'_>) -> rusqlite::Result<Vec<StoredEvent>> {
+    let text = "SELECT last, ended IS NULL FROM events WHERE subject = coalesce(?1, subject) AND id < coalesce(?2, '~')
+                AND id = coalesce(?3, id) ORDER BY id DESC LIMIT ?4";
+    let EventQuery { subject, before, id, count } = query;
     let mut statement = connection.prepare_cached(text)?;
-    let rows = statement.query_map([count], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+    let rows =
+        statement.query_map(params![subject, before, id, count], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
     // What a newer program wrote may be of a kind that is not known here.
     let known = rows.filter_map(|row| match row {
         Ok((body, is_open)) => serde_json::from_str(&body).ok().map(|message| Ok(StoredEvent { message, is_open })),

@@ -49,7 +49,7 @@ fn each_sink_has_its_own_place_and_a_restart_changes_nothing() {
     let states = store.sinks().unwrap();
     assert_eq!((states[0].delivered, states[0].pending, states[0].last_success), (1, 3, Some(at(4))));
     assert_eq!((states[1].delivered, states[1].pending, states[1].last_success), (0, 4, None));
-    let latest = store.latest(9).unwrap();
+    let latest = store.events(EventQuery::latest(9)).unwrap();
     assert_eq!(latest.iter().map(|e| (e.message.kind(), e.is_open)).collect::<Vec<_>>(), [(EventKind::End, false); 2]);
 }
 
@@ -124,7 +124,7 @@ fn while_nothing_can_be_written_messages_are_kept_in_memory_and_then_on_the_disk
     let keys: Vec<String> = std::iter::once(&first).chain(&more).map(Message::key).collect();
     assert_eq!(waiting(&store, "one"), keys, "sinks are told all the same, in order");
     let head = store.next("one", 0, Duration::ZERO).unwrap().unwrap();
-    assert!(!store.settle() && store.latest(500).unwrap().len() == 399);
+    assert!(!store.settle() && store.events(EventQuery::latest(500)).unwrap().len() == 399);
     limit(1 << 30);
     assert!(store.settle());
     store.delivered("one", head.seq, at(500)).unwrap();
@@ -165,7 +165,7 @@ fn old_events_go_and_open_ones_stay() {
         store.record(&event);
         store.record(&ended(&event, at(100 * day + n)));
     }
-    let ids: Vec<String> = store.latest(1000).unwrap().iter().map(|e| e.message.id().to_owned()).collect();
+    let ids: Vec<String> = store.events(EventQuery::latest(1000)).unwrap().iter().map(|e| e.message.id().to_owned()).collect();
     assert!(ids.iter().any(|id| id == open_one.id()) && !ids.iter().any(|id| id == old.id()));
     assert_eq!(ids.len(), 1 + usize::try_from(PRUNE_EVERY).unwrap());
 }
@@ -208,7 +208,7 @@ fn a_store_of_the_first_version_gets_its_new_tables() {
     connection.execute_batch("DROP TABLE minutes; PRAGMA user_version = 1").unwrap();
     drop(connection);
     let store = open(dir.path(), &[]);
-    assert!(store.latest(9).unwrap().len() == 1 && store.minutes(at(0)).unwrap().is_empty());
+    assert!(store.events(EventQuery::latest(9)).unwrap().len() == 1 && store.minutes(at(0)).unwrap().is_empty());
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_store_that_is_too_large_forgets_its_oldest_events() {
         store.record(&event);
         store.record(&ended(&event, at(second)));
     }
-    let kept = store.latest(5000).unwrap().len();
+    let kept = store.events(EventQuery::latest(5000)).unwrap().len();
     let size = std::fs::metadata(store.path()).unwrap().len();
     assert!((50..1000).contains(&kept) && size < 600_000, "{kept} events, {size} bytes");
 }

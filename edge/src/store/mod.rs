@@ -256,6 +256,19 @@ impl Store {
         tables::set(&self.state().disk, name, value).map_err(|source| self.failure(source))
     }
 
+    /// Keeps the scores of a minute, for as long as events are kept. While the disk cannot be written, minutes are lost.
+    pub fn keep_minute(&self, minute: &Minute) -> Result<(), StoreError> {
+        let mut state = self.state();
+        minutes::write(&state.disk, minute).map_err(|source| self.failure(source))?;
+        self.prune_now_and_then(&mut state, minute.start);
+        Ok(())
+    }
+
+    /// The scores of minutes that begin at `since` or later, in their order; of a minute without frames there is nothing.
+    pub fn minutes(&self, since: Timestamp) -> Result<Vec<Minute>, StoreError> {
+        minutes::read(&self.state().disk, since).map_err(|source| self.failure(source))
+    }
+
     /// Events, the newest first.
     pub fn events(&self, query: EventQuery<'_>) -> Result<Vec<StoredEvent>, StoreError> {
         let state = self.state();

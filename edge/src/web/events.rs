@@ -38,6 +38,7 @@ impl Wanted {
             subject: Some(self.subject.as_str()).filter(|text| given(text)),
             before: Some(self.before.as_str()).filter(|text| given(text)),
             count,
+            ..EventQuery::default()
         }
     }
 }

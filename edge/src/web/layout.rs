@@ -65,7 +65,7 @@ pub fn csrf(caller: &Caller) -> Markup {
 
 /// A time as people read it, in the device's zone.
 pub fn time(at: Timestamp) -> Markup {
-    let local = at.to_zoned(TimeZone::system());
+    let local = TimeZone::system().to_datetime(at);
     html! { time datetime=(at) { (local.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 

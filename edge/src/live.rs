@@ -165,9 +165,16 @@ impl Live {
         let seconds = span.unwrap_or_default().as_secs_f32();
         let last = state.arrivals.back().map(Instant::elapsed);
         // A camera that is gone has no rate.
-        let stale = last.is_none_or(|last| last > WATCHED) || state.troubles.iter().any(|t| t.trouble == Trouble::Offline);
+        let stale =
+            last.is_none_or(|last| last > WATCHED) || state.troubles.iter().any(|t| t.trouble == Trouble::Offline);
         let rate = if seconds > 0.0 && !stale { (state.arrivals.len() - 1) as f32 / seconds } else { 0.0 };
-        Health { rate, last, troubles: state.troubles.clone(), summary: state.summary.clone(), event: state.event.clone() }
+        Health {
+            rate,
+            last,
+            troubles: state.troubles.clone(),
+            summary: state.summary.clone(),
+            event: state.event.clone(),
+        }
     }
 
     /// The scores since a time, in at most `count` buckets of equal length; empty ones are left out.

@@ -27,9 +27,9 @@ pub use error::{ConfigError, Warning};
 use raw::RawConfig;
 use sinks::SinkSpec;
 use source::SourceSpec;
-use web::WebSettings;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use web::WebSettings;
 
 /// Checked settings, paths complete.
 #[derive(Debug, Clone, PartialEq)]

@@ -165,7 +165,8 @@ fn old_events_go_and_open_ones_stay() {
         store.record(&event);
         store.record(&ended(&event, at(100 * day + n)));
     }
-    let ids: Vec<String> = store.events(EventQuery::latest(1000)).unwrap().iter().map(|e| e.message.id().to_owned()).collect();
+    let ids: Vec<String> =
+        store.events(EventQuery::latest(1000)).unwrap().iter().map(|e| e.message.id().to_owned()).collect();
     assert!(ids.iter().any(|id| id == open_one.id()) && !ids.iter().any(|id| id == old.id()));
     assert_eq!(ids.len(), 1 + usize::try_from(PRUNE_EVERY).unwrap());
 }

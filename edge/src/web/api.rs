@@ -95,7 +95,8 @@ fn one() -> f64 {
 }
 
 async fn scores(State(page): Shared, Query(span): Query<Span>) -> Json<Value> {
-    let (now, hours) = (Timestamp::now(), if span.hours.is_finite() { span.hours.clamp(0.01, 24.0 * 31.0) } else { 1.0 });
+    let (now, hours) =
+        (Timestamp::now(), if span.hours.is_finite() { span.hours.clamp(0.01, 24.0 * 31.0) } else { 1.0 });
     let length = SignedDuration::from_secs_f64(hours * 3600.0);
     let since = now.saturating_sub(length).unwrap_or(Timestamp::MIN);
     let mut points = page.live.buckets(since, now, BUCKETS);
@@ -103,7 +104,8 @@ async fn scores(State(page): Shared, Query(span): Query<Span>) -> Json<Value> {
     let known = points.first().map_or(i64::MAX, |first| first.time);
     let minutes = page.store.minutes(since).unwrap_or_default();
     let older = minutes.iter().filter(|minute| minute.start.as_second() + 60 <= known);
-    let older = older.map(|m| crate::live::Bucket { time: m.start.as_second(), min: m.lowest, mean: m.mean, max: m.highest });
+    let older =
+        older.map(|m| crate::live::Bucket { time: m.start.as_second(), min: m.lowest, mean: m.mean, max: m.highest });
     points.splice(0..0, older);
     Json(json!({ "since": since, "until": now, "threshold": page.controls.asked().threshold, "points": points }))
 }
@@ -151,9 +153,7 @@ async fn live(State(page): Shared) -> Response {
 
 async fn enrolments(State(page): Shared) -> Response {
     let Some(enrolments) = page.controls.enrolments() else { return missing() };
-    let told = |e: &crate::store::Enrolment| {
-        json!({ "id": e.id, "time": e.time, "source": e.source, "frames": e.frames, "counts": enrolments.counts(&e.encoder) })
-    };
+    let told = |e: &crate::store::Enrolment| json!({ "id": e.id, "time": e.time, "source": e.source, "frames": e.frames, "counts": enrolments.counts(&e.encoder) });
     match enrolments.list() {
         Ok(list) => Json(list.iter().map(told).collect::<Vec<_>>()).into_response(),
         Err(error) => failed(&error),

@@ -91,7 +91,11 @@ fn card(event: &StoredEvent) -> Markup {
 }
 
 /// One event.
-pub async fn event(State(state): State<Arc<Page>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Response {
+pub async fn event(
+    State(state): State<Arc<Page>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Response {
     match state.store.event(&id) {
         Ok(Some(event)) => shown(&state, &caller, &event, None),
         Ok(None) => missing(),

@@ -60,7 +60,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Page>> for Posted<T> {
         if let Some(Caller::Session(csrf)) = &caller {
             let Form(signed) = parse::<Signed>(form(&bytes).map_err(|_| bad())?, state).await.ok_or_else(bad)?;
             if signed.csrf != *csrf {
-                return Err((StatusCode::FORBIDDEN, "the form is of another session: load the page again").into_response());
+                return Err(
+                    (StatusCode::FORBIDDEN, "the form is of another session: load the page again").into_response()
+                );
             }
         }
         let Form(value) = parse::<T>(form(&bytes).map_err(|_| bad())?, state).await.ok_or_else(bad)?;

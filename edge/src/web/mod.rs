@@ -94,7 +94,11 @@ pub struct Web {
 
 impl Web {
     /// Serves the page that `page` makes of its door.
-    pub fn start(settings: &WebSettings, store: Arc<Store>, page: impl FnOnce(Access) -> Page) -> Result<Web, WebError> {
+    pub fn start(
+        settings: &WebSettings,
+        store: Arc<Store>,
+        page: impl FnOnce(Access) -> Page,
+    ) -> Result<Web, WebError> {
         let failed = |source| WebError::Listen { address: settings.listen, source };
         let listener = std::net::TcpListener::bind(settings.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

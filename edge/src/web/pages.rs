@@ -1,9 +1,9 @@
 //! The live view, how everything does, and the door.
 
+use super::Page;
 use super::access::{AccessError, LEAST_PASSWORD};
 use super::guard::{COOKIE_NAME, Caller, From, Posted, cookie, failed, see};
 use super::layout::{csrf, duration, outside, page, time};
-use super::Page;
 use crate::controls::MOST_THRESHOLD;
 use axum::extract::State;
 use axum::http::header::{RETRY_AFTER, SET_COOKIE};
@@ -80,9 +80,7 @@ pub async fn health(State(state): Shared, Extension(caller): Extension<Caller>) 
         Ok(sinks) => sinks,
         Err(error) => return failed(&error),
     };
-    let since = |at: Timestamp| {
-        duration(Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default())
-    };
+    let since = |at: Timestamp| duration(Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default());
     let auroc = manifest.agreement.test_auroc.as_ref().map(|auroc| *auroc.get(state.model.form));
     let summary = &health.summary;
     let body = html! {

@@ -158,9 +158,17 @@ pub async fn password(
         Ok(Ok(())) => see("/login"),
         Ok(Err(error)) => {
             let words = error.to_string();
-            refused(&error, |_| page(&state, &caller, "/settings", "Settings", &html! {
-                p.bad role="alert" { (words) } p { a href="/settings" { "Back" } }
-            }))
+            refused(&error, |_| {
+                page(
+                    &state,
+                    &caller,
+                    "/settings",
+                    "Settings",
+                    &html! {
+                        p.bad role="alert" { (words) } p { a href="/settings" { "Back" } }
+                    },
+                )
+            })
         }
         Err(error) => failed(&error),
     }
@@ -173,7 +181,11 @@ pub struct NewToken {
 }
 
 /// Makes a token.
-pub async fn token(State(state): Shared, Extension(caller): Extension<Caller>, Posted(new): Posted<NewToken>) -> Response {
+pub async fn token(
+    State(state): Shared,
+    Extension(caller): Extension<Caller>,
+    Posted(new): Posted<NewToken>,
+) -> Response {
     match state.access.make_token(&new.name, Timestamp::now()) {
         Ok(token) => settings_page(&state, &caller, None, Some(&token)),
         Err(error) => settings_page(&state, &caller, Some(&error.to_string()), None),

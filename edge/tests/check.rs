@@ -23,8 +23,11 @@ fn folder(config: &str) -> tempfile::TempDir {
     dir
 }
 
-/// Exit code, and the severity, line, field and problem of each finding.
-fn check(dir: &Path) -> (i32, Vec<(String, Option<u64>, String, String)>) {
+/// Severity, line, field and problem.
+type Finding = (String, Option<u64>, String, String);
+
+/// Exit code and findings.
+fn check(dir: &Path) -> (i32, Vec<Finding>) {
     let checked = output(dir, &["check", "--config", "edge.toml", "--json"]);
     let said: Value = serde_json::from_slice(&checked.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

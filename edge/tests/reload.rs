@@ -204,3 +204,16 @@ fn no_frame_is_lost_and_an_open_event_goes_on_until_the_new_decision_ends_it() {
     let threshold = events[1]["threshold"].as_f64().unwrap();
     assert!((threshold - 1.9).abs() < 1e-6 && events[1]["id"] == open["event"]);
 }
+
+#[test]
+fn a_gate_that_is_replaced_ends_its_trouble_and_frames_count_again() {
+    let run = Run::start(&HEAD.replace("obstructed_after_secs = 0", "obstructed_after_secs = 0.2"));
+    // The picture is a plain one.
+    run.wait_for("log.jsonl", 1);
+    run.reload(HEAD, "read again and in force");
+    run.wait_for("log.jsonl", 2);
+    run.event();
+    let told = run.told("log.jsonl");
+    assert_eq!(told.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["new", "end", "new", "end"]);
+    assert!(told[0].1 == told[1].1 && told[1].1 != told[2].1 && told[2].1 == told[3].1);
+}

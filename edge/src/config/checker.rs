@@ -152,7 +152,7 @@ impl<'a> Checker<'a> {
     fn drift(&self, raw: &RawDrift) -> Checked<DriftSettings> {
         let after = self.duration("drift.after_mins", raw.after_mins * 60.0);
         let reminder = self.duration("drift.reminder_hours", raw.reminder_hours * 3600.0);
-        if raw.reminder_hours == 0.0 {
+        if reminder.as_ref().is_ok_and(Duration::is_zero) {
             self.error("drift.reminder_hours", raw.reminder_hours, "has to be more than 0".to_owned());
         }
         let light_after = self.duration("drift.light_after_secs", raw.light_after_secs)?;

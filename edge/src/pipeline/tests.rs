@@ -7,9 +7,11 @@ use crate::decision::DecisionParams;
 use crate::model::FormChoice;
 use crate::scorer::tests::broken_scorer;
 use crate::sinks::json_lines::EventLog;
+use crate::sinks::outbox::Outbox;
 use crate::sinks::snapshot::Snapshots;
 use crate::source::Picture;
 use crate::source::replay::{Replay, ReplaySpec};
+use crate::store::{Store, StoreSettings};
 use crate::support::{bundle, write_frames};
 use salad_shared::decoder::Decoder;
 use std::path::Path;
@@ -228,4 +230,43 @@ fn an_open_event_is_ended_whatever_ends_the_run() {
     let (events, result) = run_failing(false, &mut NobodyReads(0));
     assert_eq!(reasons(&events), [None, Some(EndReason::Shutdown)]);
     assert!(result.is_ok());
+}
+
+#[test]
+fn frames_events_and_minutes_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = dir.path().join("frames");
+    write_frames(&frames, &[false, true, true, false]);
+    std::fs::write(frames.join("0004.jpg"), "no picture").unwrap();
+    let model = Model::load(&bundle(), FormChoice::F32).unwrap();
+    let clock = Arc::new(SimulatedClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    // One each twenty seconds.
+    let mut source = Replay::open(ReplaySpec { path: frames, fps: 0.05, repeat: false }, clock, decoder()).unwrap();
+    let settings = StoreSettings { path: dir.path().join("e.db"), max_age: Duration::MAX, max_bytes: u64::MAX };
+    let store = Arc::new(Store::open(settings, Vec::new(), jiff::Timestamp::UNIX_EPOCH).unwrap());
+    let metrics = Arc::new(Metrics::new(Build { model: "tiny".into(), form: "f32".into() }, Some(Arc::clone(&store))));
+    let mut sinks = Sinks::new(None, None, Some(Outbox::start(Arc::clone(&store), Vec::new()).unwrap()));
+    sinks.counted_by(Arc::clone(&metrics));
+    let pipeline = Pipeline::new(&model, Gates::default(), decision(model.threshold), &mut sinks, None).unwrap();
+    let pipeline = pipeline.measured_by(Arc::clone(&metrics));
+    pipeline.run(&mut source, &AtomicBool::new(false), &mut |_| {}).1.unwrap();
+    let text = metrics.render();
+    for line in [
+        "salad_frames_total{outcome=\"normal\"} 2",
+        "salad_frames_total{outcome=\"anomalous\"} 2",
+        "salad_frames_total{outcome=\"skipped\"} 1",
+        "salad_frame_seconds_count{stage=\"decode\"} 4",
+        "salad_frame_seconds_count{stage=\"search\"} 4",
+        "salad_frame_seconds_count{stage=\"decide\"} 4",
+        "salad_score_count 4",
+        "salad_events_total{subject=\"anomaly\"} 1",
+        "salad_camera_up 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let minutes = store.minutes(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let kept: Vec<_> =
+        minutes.iter().map(|minute| (minute.start.to_string(), minute.frames, minute.anomalous)).collect();
+    assert_eq!(kept, [("2026-01-01T00:00:00Z".to_owned(), 3, 2), ("2026-01-01T00:01:00Z".to_owned(), 1, 0)]);
+    assert!(minutes[0].lowest < model.threshold && minutes[0].highest > model.threshold);
 }

@@ -57,7 +57,7 @@ impl Outbox {
         name: &str,
         build: impl FnOnce() -> io::Result<Box<dyn Sink>> + Send + 'static,
     ) -> io::Result<()> {
-        let place = self.threads.iter().position(|thread| thread.name == name && !thread.ending.at_once());
+        let place = self.threads.iter().position(|thread| thread.name == name);
         let before = place.map(|place| self.threads.swap_remove(place));
         if let Some(before) = &before {
             before.ending.come(true);
@@ -116,6 +116,8 @@ impl Outbox {
 
 impl Ending {
     fn come(&self, at_once: bool) {
+        // Not between a thread's look and its pause.
+        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.at_once.fetch_or(at_once, Ordering::Relaxed);
         self.is_near.store(true, Ordering::Relaxed);
         self.news.notify_all();
@@ -154,6 +156,8 @@ impl Courier {
         while !self.ending.at_once() {
             let patience = if self.ending.is_near() { Duration::ZERO } else { IDLE };
             match self.store.next(&self.name, self.last, patience) {
+                // That is the next one's to take.
+                Ok(Some(_)) if self.ending.at_once() => break,
                 Ok(Some(pending)) => self.take(&pending),
                 Ok(None) if self.ending.is_near() => break,
                 Ok(None) => {}
@@ -209,7 +213,7 @@ mod tests {
     use crate::event::tests::anomaly;
     use crate::sinks::filter::Filter;
     use crate::store::StoreSettings;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// Fails as often as it is told before it takes each message.
     struct Stubborn {
@@ -265,6 +269,41 @@ mod tests {
         assert_eq!(seen[..3], keys[3..]);
         assert_eq!(second.sinks().unwrap()[0].pending, 0);
         assert_eq!(second.sinks().unwrap()[0].delivered, 6 + 6);
+    }
+
+    /// Tells what it is given, and keeps it in hand until it may go on.
+    struct Held {
+        go: Receiver<()>,
+        told: Sender<String>,
+    }
+
+    impl Sink for Held {
+        fn deliver(&mut self, message: &Message) -> Result<String, Failure> {
+            self.told.send(message.key()).unwrap();
+            self.go.recv_timeout(Duration::from_secs(30)).unwrap();
+            Ok("taken".into())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_is_replaced_ends_with_the_message_in_hand_and_the_other_has_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let messages: Vec<Message> = (1..=3).map(|s| anomaly(Timestamp::from_second(s).unwrap(), 0.5)).collect();
+        let keys: Vec<String> = messages.iter().map(Message::key).collect();
+        messages.iter().for_each(|message| drop(store.record(message)));
+        let ((go, held), (told, taken), (told_after, taken_after)) = (channel(), channel(), channel());
+        let first: Box<dyn Sink> = Box::new(Held { go: held, told });
+        let mut outbox = Outbox::start(Arc::clone(&store), vec![("one".into(), first)]).unwrap();
+        assert_eq!(taken.recv_timeout(Duration::from_secs(30)).unwrap(), keys[0]);
+        let second = Stubborn { failures: 0, left: 0, told: told_after };
+        outbox.replace("one", move || Ok(Box::new(second))).unwrap();
+        assert!(taken_after.try_recv().is_err(), "the first still has a message in hand");
+        go.send(()).unwrap();
+        let rest: Vec<String> = (0..2).map(|_| taken_after.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+        outbox.finish(Duration::from_secs(30));
+        assert_eq!((rest.as_slice(), taken.try_iter().count()), (&keys[1..], 0));
+        assert_eq!(store.sinks().unwrap()[0].delivered, 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo measure networks test reference bench-train edge-test test-streams test-alerts write-budget false-alarms \
-  test-home-assistant soak lint fuzz doc edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge \
+  test-home-assistant test-web soak lint fuzz doc edge-amd64 edge-arm64 edge-armhf deb test-deb test-camera test-parity bench-edge \
   count-edge test-kernels edge-figures flash test-flash
 
 # torch-sys is built in a folder of its own, where a relative path would point elsewhere.
@@ -71,6 +71,11 @@ test-alerts: ## kills the edge and the receivers of its alerts KILLS=20 times, a
 write-budget: ## what the event store writes to the disk in a day, from HOURS=24 simulated ones
 	@scripts/setup.sh packages
 	tests/alerts/write_budget.py --hours $(HOURS)
+
+test-web: ## the device's page in a browser: password, live view, preview, an event called normal, axe-core, phone and desk
+	@scripts/setup.sh packages browser
+	@scripts/setup-browser.sh
+	target/browser/bin/python tests/web/page.py
 
 false-alarms: setup ## an hour of normal frames under changing light, and the clips' real anomalies: false and missed alarms; CLIPS="car"
 	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge

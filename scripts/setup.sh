@@ -4,7 +4,7 @@
 #   scripts/setup.sh [packages] [rustfmt] [clippy] [libtorch] [cross-arm64] ...        each word adds a step
 #   cross-arm64, cross-armhf and cross-amd64 are what building for a device takes, emulation what running it here does,
 #   counting what counting its instructions does, machines what an emulated machine does, streams what serving network cameras
-#   here does, brokers an MQTT broker to test with
+#   here does, brokers an MQTT broker to test with, browser one to see the device's page with
 #   LIBTORCH=<folder>       use this libtorch 2.11.0 and download none
 #   LIBTORCH_KIND=cuda      download the set that runs on NVIDIA GPUs too, 2.5 GB instead of 0.5 GB
 set -euo pipefail
@@ -66,6 +66,11 @@ broker_packages() {
   PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || echo mosquitto
   command -v mosquitto_sub >/dev/null || echo mosquitto-clients
   command -v openssl >/dev/null || echo openssl
+}
+
+# The same, for a browser to test the page in.
+browser_packages() {
+  command -v chromium >/dev/null || echo chromium
 }
 
 # install_packages COMMAND...: COMMAND names the packages that are missing.
@@ -133,6 +138,7 @@ for step in "$@"; do
     counting) install_packages counting_packages ;;
     machines) install_packages machine_packages ;;
     streams) install_packages streams_packages ;;
+    browser) install_packages browser_packages ;;
     brokers)
       # Tests of a program that needs no broker: they can do without, but say so.
       (install_packages broker_packages) || [ -z "${CI:-}" ] || exit 1

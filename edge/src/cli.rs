@@ -127,6 +127,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take the page's password and all its tokens away, so that the page asks for a first password again. Start the service
+    /// again to end the sessions of browsers too.
+    Password {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// To be given: there is nothing else to be done with a password here.
+        #[arg(long, required = true)]
+        reset: bool,
+    },
     /// Send a made-up event to one sink of a configuration, its beginning and its end, and print what came of it.
     TestSink {
         /// The sink's name.

@@ -10,6 +10,7 @@ use salad_edge::commands::check::check;
 use salad_edge::commands::collect::{CollectOptions, collect};
 use salad_edge::commands::enrol::enrol;
 use salad_edge::commands::inspect::{InspectOptions, inspect};
+use salad_edge::commands::password;
 use salad_edge::commands::run::run;
 use salad_edge::commands::score::{ScoreOptions, score};
 use salad_edge::commands::snapshot::snapshot;
@@ -76,6 +77,11 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
             Ok(Outcome::Complete)
         }
         Command::Check { config, json } => Ok(check(&config, json, &mut out)?),
+        Command::Password { config, reset: _ } => {
+            password::reset(&config)?;
+            writeln!(out, "the page has no password any more, and sets a first one when it is next opened")?;
+            Ok(Outcome::Complete)
+        }
         Command::TestSink { name, config } => {
             test_sink(&config, &name, &mut out)?;
             Ok(Outcome::Complete)

@@ -7,6 +7,7 @@ pub mod check;
 pub mod collect;
 pub mod enrol;
 pub mod inspect;
+pub mod password;
 pub mod run;
 pub mod score;
 pub mod snapshot;

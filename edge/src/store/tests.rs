@@ -206,7 +206,9 @@ fn a_store_of_the_first_version_gets_its_new_tables() {
     store.record(&anomaly(at(1), 0.5));
     drop(store);
     let connection = Connection::open(settings(dir.path()).path).unwrap();
-    connection.execute_batch("DROP TABLE minutes; PRAGMA user_version = 1").unwrap();
+    let newer =
+        "DROP TABLE samples; DROP TABLE enrolments; DROP TABLE enrolled; DROP TABLE minutes; PRAGMA user_version = 1";
+    connection.execute_batch(newer).unwrap();
     drop(connection);
     let store = open(dir.path(), &[]);
     assert!(store.events(EventQuery::latest(9)).unwrap().len() == 1 && store.minutes(at(0)).unwrap().is_empty());

@@ -15,8 +15,6 @@ mod guard;
 mod layout;
 mod pages;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use crate::config::web::WebSettings;
 use crate::controls::Controls;

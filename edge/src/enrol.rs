@@ -135,6 +135,9 @@ impl Enrolments {
 
     /// Keeps samples of an event.
     pub fn keep(&self, event: &str, samples: &[Sample]) {
+        if samples.is_empty() {
+            return;
+        }
         if let Err(error) = self.store.keep_samples(event, &self.scoring.encoder, samples) {
             log::warn!("{error}; frames of event {event} are not kept, so that it cannot be called normal");
         }

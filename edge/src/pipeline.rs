@@ -381,7 +381,10 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             let (scorer, threshold) = (&self.scorer, self.decision.params().threshold);
             self.sampler.offer(|| Sample::of(scorer, threshold, frame, file, at.wall));
         } else if self.open.is_none() {
-            self.sampler.take();
+            self.sampler.reset();
+        }
+        if let (Some(enrolments), Some(open)) = (&self.enrolments, &self.open) {
+            enrolments.keep(&open.id, &self.sampler.take());
         }
     }
 
@@ -431,11 +434,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             snapshot: peak.snapshot.clone(),
             reason,
         }));
-        if let Some(enrolments) = self.enrolments.as_ref().filter(|_| kind != EventKind::Update) {
+        if let Some(enrolments) = self.enrolments.as_ref().filter(|_| kind == EventKind::New) {
             enrolments.keep(&open.id, &self.sampler.take());
         }
         if kind == EventKind::End {
             (self.open, self.peak) = (None, None);
+            self.sampler.reset();
         }
     }
 

@@ -4,9 +4,6 @@ use crate::scorer::Scorer;
 use jiff::Timestamp;
 use salad_shared::preprocess::Frame;
 
-/// Frames that are kept of what has led to an event, and of the event since; more are thinned out evenly.
-const MOST: usize = 4;
-
 /// Places of a frame that are kept, those with the highest scores.
 const MOST_PLACES: usize = 64;
 
@@ -51,40 +48,33 @@ fn unusual(scorer: &Scorer, threshold: f32) -> Vec<f32> {
     over.iter().flat_map(|place| &embeddings[place * dim..(place + 1) * dim]).copied().collect()
 }
 
-/// Chooses an event's samples.
+/// Chooses an event's samples: of the frames over the threshold the first few, and then ever fewer, so that a short event and a
+/// long one have some from all of it.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    kept: Vec<Sample>,
-    /// Every so-manieth frame is one.
-    stride: u64,
+    chosen: Vec<Sample>,
     seen: u64,
 }
 
 impl Sampler {
     /// Takes in a frame over the threshold; `sample` makes a sample of it, where it is to be one.
     pub fn offer(&mut self, sample: impl FnOnce() -> Sample) {
-        let stride = self.stride.max(1);
         self.seen += 1;
-        if !(self.seen - 1).is_multiple_of(stride) {
-            return;
+        // 1, 2, 3, 4, 6, 8, 12, 16, 24 ...
+        let power = 1 << self.seen.ilog2();
+        if self.seen == power || self.seen == power + power / 2 {
+            self.chosen.push(sample());
         }
-        if self.kept.len() == MOST {
-            let mut number = 0;
-            self.kept.retain(|_| {
-                number += 1;
-                number % 2 == 1
-            });
-            // What is left are not the frames that the doubled stride would have chosen, but as far apart.
-            self.stride = stride * 2;
-        }
-        self.kept.push(sample());
     }
 
-    /// What has been chosen since this was last called; the next choice is of later frames.
+    /// What has been chosen since this was last called.
     pub fn take(&mut self) -> Vec<Sample> {
-        let kept = std::mem::take(&mut self.kept);
+        std::mem::take(&mut self.chosen)
+    }
+
+    /// Begins anew: what was seen was no event, or is over.
+    pub fn reset(&mut self) {
         *self = Sampler::default();
-        kept
     }
 }
 
@@ -95,16 +85,20 @@ mod tests {
     use crate::support::{anomalous_frame, bundle};
 
     #[test]
-    fn few_frames_far_apart_stay_of_many() {
+    fn few_frames_of_many_are_chosen() {
         let mut sampler = Sampler::default();
-        for second in 0..100 {
+        let offer = |sampler: &mut Sampler, second| {
             let time = Timestamp::from_second(second).unwrap();
             sampler.offer(|| Sample { time, score: 0.5, rows: Vec::new(), picture: Vec::new() });
-        }
-        let seconds: Vec<_> = sampler.take().iter().map(|sample| sample.time.as_second()).collect();
-        assert!((2..=MOST).contains(&seconds.len()), "{seconds:?}");
-        assert!(seconds.first() < Some(&10) && seconds.last() > Some(&50), "{seconds:?}");
-        assert!(sampler.take().is_empty());
+        };
+        let seconds = |sampler: &mut Sampler| sampler.take().iter().map(|s| s.time.as_second()).collect::<Vec<_>>();
+        (1..=5).for_each(|second| offer(&mut sampler, second));
+        assert_eq!(seconds(&mut sampler), [1, 2, 3, 4]);
+        (6..=20).for_each(|second| offer(&mut sampler, second));
+        assert_eq!(seconds(&mut sampler), [6, 8, 12, 16]);
+        sampler.reset();
+        offer(&mut sampler, 21);
+        assert_eq!(seconds(&mut sampler), [21]);
     }
 
     #[test]

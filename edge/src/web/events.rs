@@ -156,7 +156,7 @@ fn anomaly_body(state: &Page, caller: &Caller, event: &Event, is_open: bool) -> 
             (normal_form(state, caller, &event.id))
             @if frames > 0 {
                 p { "Kept of it:" }
-                ul.cards { @for number in 0..frames { li { img src={ "/events/" (event.id) "/frames/" (number) } alt={ "Frame " (number + 1) } loading="lazy"; } } }
+                ul.cards.frames { @for number in 0..frames { li { img src={ "/events/" (event.id) "/frames/" (number) } alt={ "Frame " (number + 1) } loading="lazy"; } } }
             }
         }
     }

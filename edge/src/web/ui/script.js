@@ -134,7 +134,7 @@ async function preview() {
   }
   if (mine !== asked) return;
   const kept = told.since ? (Date.now() - Date.parse(told.since)) / 3600e3 : 0;
-  const span = kept < 1 ? `${Math.ceil(kept * 60)} minutes` : `${kept.toFixed(1)} hours`;
+  const span = kept < 1 ? `${Math.ceil(kept * 60)} min` : `${kept.toFixed(1)} h`;
   const count = told.events.length === 1 ? "1 event" : `${told.events.length} events`;
   const last = told.events.slice(-3).reverse().map((event) => time(Date.parse(event.start) / 1000));
   const when = last.length > 0 ? `, the latest at ${last.join(", ")}` : "";

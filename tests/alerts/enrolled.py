@@ -98,7 +98,7 @@ def trial(clip, bundle):
             f"    run {run}, {len(mine)} events: comes again {again} times; {len(others)} of {len(told) - 1} others still come; AUROC "
             f"of the other frames {measured(before, run):.4f} -> {measured(after, run):.4f}; undone to the bit: {'yes' if undone else 'NO'}"
         )
-        good &= again == 0 and undone
+        good &= undone and len(others) == len(told) - 1
     return good
 
 

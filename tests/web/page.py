@@ -117,7 +117,7 @@ def main():
         pattern = re.compile(r"http://127\.0\.0\.1:\d+(?=/)")
         url = until(lambda: pattern.search(said.read_text()), "the page")[0]
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-dev-shm-usage"])
             for scheme in ("light", "dark"):
                 for width in (1280, 390):
                     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})

@@ -48,8 +48,7 @@ impl Store {
         self.on_disk(|disk| {
             let text =
                 "SELECT time, score, rows, picture FROM samples WHERE event = ? AND encoder = ? ORDER BY time, id";
-            let found = disk.prepare_cached(text)?.query_map([event, encoder], sample)?.collect();
-            found
+            disk.prepare_cached(text)?.query_map([event, encoder], sample)?.collect()
         })
     }
 
@@ -57,9 +56,7 @@ impl Store {
     pub fn sampled_rows(&self, encoder: &str) -> Result<Vec<(String, Vec<f32>)>, StoreError> {
         self.on_disk(|disk| {
             let text = "SELECT event, rows FROM samples WHERE encoder = ? ORDER BY event";
-            let found =
-                disk.prepare_cached(text)?.query_map([encoder], |row| Ok((row.get(0)?, floats(row, 1)?)))?.collect();
-            found
+            disk.prepare_cached(text)?.query_map([encoder], |row| Ok((row.get(0)?, floats(row, 1)?)))?.collect()
         })
     }
 
@@ -114,8 +111,7 @@ impl Store {
                     frames: row.get(4)?,
                 })
             };
-            let found = disk.prepare_cached(text)?.query_map([], read)?.collect();
-            found
+            disk.prepare_cached(text)?.query_map([], read)?.collect()
         })
     }
 
@@ -124,8 +120,7 @@ impl Store {
         self.on_disk(|disk| {
             let text = "SELECT rows FROM enrolled JOIN enrolments ON enrolments.id = enrolment
                         WHERE encoder = ? ORDER BY enrolled.id";
-            let found = disk.prepare_cached(text)?.query_map([encoder], |row| floats(row, 0))?.collect();
-            found
+            disk.prepare_cached(text)?.query_map([encoder], |row| floats(row, 0))?.collect()
         })
     }
 
@@ -133,8 +128,7 @@ impl Store {
     pub fn enrolled(&self, id: i64) -> Result<Vec<Sample>, StoreError> {
         self.on_disk(|disk| {
             let text = "SELECT time, score, rows, picture FROM enrolled WHERE enrolment = ? ORDER BY time, id";
-            let found = disk.prepare_cached(text)?.query_map([id], sample)?.collect();
-            found
+            disk.prepare_cached(text)?.query_map([id], sample)?.collect()
         })
     }
 

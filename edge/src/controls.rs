@@ -66,10 +66,10 @@ impl Controls {
         let paused = kept(PAUSED).as_deref() == Some("true");
         let changed = kept(THRESHOLD).and_then(|text| text.parse().ok()).filter(|&t| is_threshold(t));
         if paused {
-            log::warn!("alerts are paused, as they were before; a command over MQTT ends that");
+            log::warn!("alerts are paused, as they were before; the page or a command over MQTT ends that");
         }
         if let Some(changed) = changed {
-            log::info!("the threshold is {changed}, as it was set over MQTT, and not {threshold}");
+            log::info!("the threshold is {changed}, as it was set while the program ran, and not {threshold}");
         }
         let asked = Asked { paused, threshold: changed.unwrap_or(threshold) };
         Controls {

@@ -308,7 +308,7 @@ mod tests {
             tried.push(key_of_choice);
         }
         let expected = "name form form camera pipe pipe pipe pipe pipe replay crop include exclude min_contrast min_share threshold \
-                        release_threshold max_gap_secs";
+                        release_threshold max_gap_secs names";
         assert_eq!(tried.join(" "), expected);
     }
 

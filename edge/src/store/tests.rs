@@ -206,8 +206,8 @@ fn a_store_of_the_first_version_gets_its_new_tables() {
     store.record(&anomaly(at(1), 0.5));
     drop(store);
     let connection = Connection::open(settings(dir.path()).path).unwrap();
-    let newer =
-        "DROP TABLE samples; DROP TABLE enrolments; DROP TABLE enrolled; DROP TABLE minutes; PRAGMA user_version = 1";
+    let newer = "DROP TRIGGER forget_samples; DROP TABLE samples; DROP TABLE enrolments; DROP TABLE enrolled;
+                 DROP TABLE minutes; PRAGMA user_version = 1";
     connection.execute_batch(newer).unwrap();
     drop(connection);
     let store = open(dir.path(), &[]);

@@ -28,8 +28,8 @@ PASSWORD = "a good one"
 CONFIG = """name = "bottling line 3"
 bundle = "m.salad"
 [source]
-pipe = { command = ["ffmpeg", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=10", "-f", \
-"mjpeg", "-"], fps = 10, frozen_after_secs = 0 }
+pipe = { command = ["ffmpeg", "-loglevel", "error", "-re", "-f", "lavfi", "-i", \
+"smptebars=size=320x240:rate=10,noise=alls=6:allf=t", "-f", "mjpeg", "-"], fps = 10, frozen_after_secs = 0 }
 [lens]
 obstructed_after_secs = 0
 [events]

@@ -102,7 +102,7 @@ class Broker(threading.Thread):
 
     def __init__(self, mood, folder):
         super().__init__(daemon=True)
-        self.mood, self.folder, self.over, self.kills = mood, folder, False, 0
+        self.mood, self.folder, self.over, self.calm, self.kills = mood, folder, False, False, 0
         folder.mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -123,7 +123,7 @@ class Broker(threading.Thread):
                 sub = ["mosquitto_sub", "-p", str(self.port), "-t", "salad/events", "-q", "1", "-c", "-i", "listener"]
                 listening = subprocess.Popen(sub, stdout=self.told, stderr=subprocess.DEVNULL)
             until = time.monotonic() + self.mood.uniform(1, 10)
-            while time.monotonic() < until and not self.over:
+            while (time.monotonic() < until or self.calm) and not self.over:
                 time.sleep(0.05)
             if self.over:
                 time.sleep(3)  # For what the listener has yet to hear.
@@ -231,7 +231,9 @@ def main():
     shutil.copy(OUT / "frames/00.ppm", still)
     quiet = (OUT / "edge.toml").read_text().replace('path = "frames"', 'path = "still"').replace('"fast"', '"real"')
     (OUT / "edge.toml").write_text(quiet)
-    # Nothing new happens any more; what is left is delivered.
+    # Nothing new happens any more; what is left is delivered. The broker stays: after each loss of it the next attempt is later.
+    if broker:
+        broker.calm = True
     edge.start()
     while look(store, "SELECT count(*) FROM pending")[0][0] > 0:
         if time.monotonic() - begun > PATIENCE_SECS + 3 * kills:

@@ -127,8 +127,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Take the page's password and all its tokens away, so that the page asks for a first password again. Start the service
-    /// again to end the sessions of browsers too.
+    /// Take the page's password and all its tokens away, so that the page asks for a first password again. Sessions of browsers
+    /// end.
     Password {
         /// The configuration file.
         #[arg(long)]

@@ -13,6 +13,7 @@
 //!
 //! - A frame is *over* when its score is greater than the threshold, and *calm* when it is at or below the release
 //!   threshold, which is not higher than the threshold. Between the two an open event stays open and no event begins.
+//!   So it is with a frame whose score is not sure, when not all that it may be is over, and not all calm.
 //! - The window of the last n frames goes on filling in `Cooldown`. If it holds k frames over the threshold at the first
 //!   frame after the cooldown, the next event opens with that frame.
 //! - The top score of an event counts from the first frame over the threshold before which the window held none, so that
@@ -131,6 +132,11 @@ impl Decision {
 
     /// Takes in the score of a frame taken at `now`.
     pub fn step(&mut self, score: f32, now: Duration) -> Step {
+        self.step_between(score, score, now)
+    }
+
+    /// Takes in that the score of a frame taken at `now` is `lowest` at least and `highest` at most.
+    pub fn step_between(&mut self, lowest: f32, highest: f32, now: Duration) -> Step {
         let now = self.last_frame.map_or(now, |last| now.max(last));
         if self.last_frame.is_some_and(|last| now - last > self.params.max_gap) {
             self.window.clear();
@@ -141,8 +147,8 @@ impl Decision {
         {
             self.state = State::Calm;
         }
-        let over = score > self.params.threshold;
-        let peak = self.take_in(Verdict { over, calm: score <= self.params.release_threshold }, score);
+        let over = lowest > self.params.threshold;
+        let peak = self.take_in(Verdict { over, calm: highest <= self.params.release_threshold }, lowest);
         let change = match self.state {
             State::Calm => self.may_open(now),
             State::Open { last_message, told_top } => self.may_end_or_update(now, last_message, told_top),
@@ -249,6 +255,19 @@ mod tests {
         let expected = [None, None, None, None, None, Some(Change::End)];
         assert_eq!(changes(&mut decision, 2, &[0.1, 0.1, 0.45, 0.1, 0.4, 0.1]), expected);
         assert!(!decision.is_open());
+    }
+
+    #[test]
+    fn a_score_that_is_not_sure_neither_begins_nor_ends_an_event() {
+        let mut decision = Decision::new(PARAMS);
+        let at = Duration::from_secs;
+        let steps = |decision: &mut Decision, from: u64| {
+            (from..from + 5).map(|t| decision.step_between(0.3, 0.6, at(t)).change).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(&mut decision, 0), [None; 5]);
+        assert_eq!(changes(&mut decision, 5, &[0.6, 0.6]), [None, Some(Change::Open)]);
+        assert_eq!(steps(&mut decision, 7), [None; 5]);
+        assert_eq!(changes(&mut decision, 12, &[0.1, 0.1, 0.1]), [None, None, Some(Change::End)]);
     }
 
     #[test]

@@ -62,13 +62,9 @@ pub enum Change {
 impl Drift {
     /// `normal` are scores of normal images, by the form that is run; `None` where there are none.
     pub fn new(spec: DriftSpec, normal: &[f32]) -> Option<Drift> {
-        let mut sorted = normal.to_vec();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let at = |share: f32| sorted.get(((sorted.len() as f32 * share) as usize).min(sorted.len() - 1)).copied();
-        let normal = if sorted.is_empty() { None } else { Some([at(0.5)?, at(UNUSUAL)?, at(USUAL)?]) };
         Some(Drift {
             spec,
-            normal: normal?,
+            normal: [quantile(normal, 0.5)?, seldom_above(normal)?, quantile(normal, USUAL)?],
             parts: VecDeque::with_capacity(PARTS),
             part: Vec::new(),
             part_began: None,
@@ -133,6 +129,18 @@ impl Drift {
     fn median(&self) -> f32 {
         median(self.parts.iter().copied().collect())
     }
+}
+
+/// The score that 19 of 20 normal images are below; `None` where there are none.
+pub fn seldom_above(normal: &[f32]) -> Option<f32> {
+    quantile(normal, UNUSUAL)
+}
+
+fn quantile(scores: &[f32], share: f32) -> Option<f32> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let place = (sorted.len() as f32 * share) as usize;
+    sorted.get(place.min(sorted.len().saturating_sub(1))).copied()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod motion;
+mod noise;
 pub mod picking;
 pub mod pipeline;
 pub mod regions;

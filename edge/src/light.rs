@@ -2,10 +2,12 @@
 //!
 //! The picture is held against the usual one place by place, and the gain and the offset that explain most places are taken
 //! away, for each colour. A lamp, dusk and a camera's exposure change most places alike; what somebody has put there or taken
-//! away does not, and is still seen after that.
+//! away does not, and is still seen after that. In little light cameras see grain as well, which no correction takes away: the
+//! noisier a picture is than usual, the higher the score has to be.
 
 use crate::gate::{Gate, Look};
 use crate::grey::median;
+use crate::noise::Noise;
 use salad_shared::preprocess::Frame;
 use std::time::Duration;
 
@@ -29,25 +31,45 @@ const NOTHING: f32 = 2.0;
 const TOO_MUCH: f32 = 64.0;
 const CAUTION: f32 = 20.0;
 
+/// So large a share of places that have become white or black raises the threshold by all of itself, too.
+const LOST_CAUTION: f32 = 0.1;
+
+/// The same for noise that is not usual, its standard deviation in levels of 255.
+const NO_NOISE: f32 = 3.0;
+const TOO_NOISY: f32 = 40.0;
+const NOISE_CAUTION: f32 = 12.0;
+
 /// Rounds of fitting to the places that fit best.
 const ROUNDS: usize = 6;
 
 /// Keeps the gain near the first guess where the picture has next to no contrast, squared levels of 255.
 const STIFFNESS: f32 = 50.0;
 
-/// Light is usual again after it has been for so long: dusk comes and goes in steps.
+/// Light is usual again after it has been for so long: dusk comes and goes in steps. And for so long a light that was seen is
+/// taken to be there still, where something large in the scene hides what it is now.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// Watches the light.
 #[derive(Debug)]
 pub struct Light {
     usual: Vec<[f32; 3]>,
+    noise: Noise,
+    /// What was seen last, and when.
+    seen: Option<(Tint, Duration)>,
     gate: Gate,
 }
 
-/// What makes a frame look as in usual light.
+/// What the light has done to a frame, and what makes it look as in usual light.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Correction {
+    /// `None` where it is noise alone.
+    tint: Option<Tint>,
+    /// The standard deviation of noise that is not usual, levels of 255.
+    noise: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tint {
     /// For each colour: usual = gain x value + offset, in levels of 255.
     gain: [f32; 3],
     offset: [f32; 3],
@@ -63,12 +85,34 @@ impl Light {
         let pictures: Vec<Vec<[f32; 3]>> = pictures.map(|frame| places(&frame)).collect();
         let count = pictures.first()?.len();
         let usual = |i: usize| [0, 1, 2].map(|c| median(pictures.iter().map(|p| p[i][c]).collect()));
-        Some(Light { usual: (0..count).map(usual).collect(), gate: Gate::new(after, SETTLED) })
+        let usual = (0..count).map(usual).collect();
+        Some(Light { usual, noise: Noise::default(), seen: None, gate: Gate::new(after, SETTLED) })
     }
 
-    /// What the light has done to a frame; `None` where it is as usual, or where light does not explain what is different.
-    pub fn correction(&self, frame: &Frame) -> Option<Correction> {
+    /// Takes in a frame taken at `now` in which nothing is out of the ordinary.
+    pub fn learn(&mut self, frame: &Frame, now: Duration) {
+        self.noise.learn(frame, now);
+    }
+
+    /// What the light has done to a frame taken at `now`; `None` where it is as usual, or where light does not explain what is
+    /// different.
+    pub fn correction(&mut self, frame: &Frame, now: Duration) -> Option<Correction> {
         let found = places(frame);
+        let last = self.seen.filter(|(_, at)| now.saturating_sub(*at) < SETTLED).map(|(tint, _)| tint);
+        let tint = self.tint(&found).or_else(|| last.filter(|last| self.is_likelier(last, &found)));
+        self.seen = tint.map(|tint| (tint, now));
+        let noise = Some(self.noise.excess(frame)).filter(|excess| *excess > NO_NOISE).unwrap_or(0.0);
+        (tint.is_some() || noise > 0.0).then_some(Correction { tint, noise })
+    }
+
+    /// Whether more places look usual by a tint than without one, and not by chance.
+    fn is_likelier(&self, tint: &Tint, found: &[[f32; 3]]) -> bool {
+        let none = Tint { gain: [1.0; 3], offset: [0.0; 3], lost: 0.0 };
+        let usual = |tint: &Tint| found.iter().zip(&self.usual).filter(|(f, u)| tint.error(f, u) <= CLOSE).count();
+        usual(tint) > usual(&none).max(found.len() / 4)
+    }
+
+    fn tint(&self, found: &[[f32; 3]]) -> Option<Tint> {
         let guess = |c: usize| {
             median(found.iter().zip(&self.usual).map(|(f, u)| (u[c] + 1.0) / (f[c] + 1.0)).collect()).clamp(0.2, 5.0)
         };
@@ -81,7 +125,7 @@ impl Light {
             return None;
         }
         let lost = lost as f32 / found.len() as f32;
-        let mut fit = Correction { gain: guess, offset: [0.0; 3], lost };
+        let mut fit = Tint { gain: guess, offset: [0.0; 3], lost };
         for _ in 0..ROUNDS {
             order.sort_by(|&a, &b| {
                 fit.error(&found[a], &self.usual[a]).total_cmp(&fit.error(&found[b], &self.usual[b]))
@@ -111,8 +155,35 @@ impl Light {
 }
 
 impl Correction {
-    /// The frame in usual light.
+    /// The frame in usual light; `None` where it is in usual light already.
     pub fn apply(&self, frame: &Frame) -> Option<Frame> {
+        self.tint?.apply(frame)
+    }
+
+    /// Whether the light is so far from usual that a score means nothing even after the correction.
+    pub fn is_too_much(&self) -> bool {
+        self.noise > TOO_NOISY || self.tint.is_some_and(|tint| tint.size() > TOO_MUCH || tint.lost > LOST)
+    }
+
+    /// By what a threshold is multiplied for the corrected frame, at least 1: what the light has taken from a picture no
+    /// correction brings back.
+    pub fn caution(&self) -> f32 {
+        let tint = self.tint.map_or(0.0, |tint| tint.size() / CAUTION + tint.lost / LOST_CAUTION);
+        (1.0 + tint) * (1.0 + self.noise / NOISE_CAUTION)
+    }
+
+    fn words(&self) -> String {
+        let noise = format!("noise of a standard deviation of {:.0} levels beside the usual", self.noise);
+        match (self.tint, self.noise > 0.0) {
+            (Some(tint), false) => tint.words(),
+            (Some(tint), true) => format!("{}, and there is {noise}", tint.words()),
+            (None, _) => format!("the picture is not what normal ones were: there is {noise}, as in too little light"),
+        }
+    }
+}
+
+impl Tint {
+    fn apply(&self, frame: &Frame) -> Option<Frame> {
         let table = [0, 1, 2].map(|c| {
             let value = |v: u8| (self.gain[c] * f32::from(v) + self.offset[c]).round().clamp(0.0, 255.0) as u8;
             let mut table = [0; 256];
@@ -125,17 +196,6 @@ impl Correction {
         let rgb = colours
             .flat_map(|p| [table[0][usize::from(p[0])], table[1][usize::from(p[1])], table[2][usize::from(p[2])]]);
         Frame::new(frame.width(), frame.height(), rgb.collect()).ok()
-    }
-
-    /// Whether the light is so far from usual that a score means nothing even after the correction.
-    pub fn is_too_much(&self) -> bool {
-        self.size() > TOO_MUCH || self.lost > LOST
-    }
-
-    /// By what a threshold is multiplied for the corrected frame, at least 1: what the light has taken from a picture no
-    /// correction brings back.
-    pub fn caution(&self) -> f32 {
-        1.0 + self.size() / CAUTION
     }
 
     /// What becomes of a middle grey, at most, levels of 255.
@@ -167,6 +227,8 @@ fn places(frame: &Frame) -> Vec<[f32; 3]> {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::ZERO;
+
     /// A picture with some shades, in a light of three gains and an offset.
     fn scene(gain: [f32; 3], offset: f32) -> Frame {
         let shade = |x: u32, y: u32| (40 + 10 * (x / 8) + 8 * (y / 8)) as f32;
@@ -186,21 +248,21 @@ mod tests {
 
     #[test]
     fn a_lamp_dusk_and_warm_light_are_taken_away() {
-        let light = light();
+        let mut light = light();
         for (gain, offset) in [([0.7; 3], 0.0), ([1.3; 3], 0.0), ([1.1, 1.0, 0.8], 0.0), ([0.9; 3], 25.0)] {
             let frame = scene(gain, offset);
-            let correction = light.correction(&frame).unwrap();
+            let correction = light.correction(&frame, NOW).unwrap();
             let usual = correction.apply(&frame).unwrap();
             let left = difference(&usual, &scene([1.0; 3], 0.0));
             assert!(left < 1.5 && !correction.is_too_much(), "{gain:?} {offset}: {left}");
         }
-        assert_eq!(light.correction(&scene([1.0; 3], 0.0)), None);
-        assert!(light.correction(&scene([0.4; 3], 0.0)).unwrap().is_too_much());
+        assert_eq!(light.correction(&scene([1.0; 3], 0.0), NOW), None);
+        assert!(light.correction(&scene([0.4; 3], 0.0), NOW).unwrap().is_too_much());
     }
 
     #[test]
     fn an_object_is_no_light_and_stays_where_it_is_in_another_light() {
-        let light = light();
+        let mut light = light();
         let with_object = |frame: &Frame| {
             let mut frame = frame.clone();
             for (x, y) in (0..20).flat_map(|x| (0..48).map(move |y| (x, y))) {
@@ -209,20 +271,60 @@ mod tests {
             frame
         };
         let usual = scene([1.0; 3], 0.0);
-        assert_eq!(light.correction(&with_object(&usual)), None);
+        assert_eq!(light.correction(&with_object(&usual), NOW), None);
         let dim = with_object(&scene([0.7; 3], 0.0));
-        let seen = light.correction(&dim).unwrap().apply(&dim).unwrap();
+        let seen = light.correction(&dim, NOW).unwrap().apply(&dim).unwrap();
         assert!(seen.pixel(5, 5)[0] > 240 && difference(&seen, &with_object(&usual)) < 12.0);
         // Another scene is not this one in another light.
         let other = crate::grey::tests::stripes(16, 0);
-        assert_eq!(light.correction(&other), None);
+        assert_eq!(light.correction(&other, NOW), None);
+    }
+
+    #[test]
+    fn light_that_was_seen_is_still_there_behind_something_large() {
+        let hidden = |frame: &Frame| {
+            let mut frame = frame.clone();
+            for (x, y) in (0..64).flat_map(|x| (0..32).map(move |y| (x, y))) {
+                frame.set_pixel(x, y, [(x * 4) as u8, 90, (y * 8) as u8]);
+            }
+            frame
+        };
+        let (usual, dim) = (scene([1.0; 3], 0.0), scene([0.7; 3], 0.0));
+        assert_eq!(light().correction(&hidden(&dim), NOW), None, "by itself it does not show the light");
+        let mut light = light();
+        let seen = light.correction(&dim, NOW);
+        let soon = NOW + SETTLED / 2;
+        assert!(seen.is_some() && light.correction(&hidden(&dim), soon) == seen);
+        assert_eq!(light.correction(&hidden(&usual), soon), None, "the light is as usual again");
+        light.correction(&dim, soon);
+        assert_eq!(light.correction(&hidden(&dim), soon + SETTLED), None, "that was long ago");
+    }
+
+    #[test]
+    fn a_noisier_picture_than_usual_needs_a_higher_score() {
+        let noisy = |levels: i16| {
+            let mut random = fastrand::Rng::with_seed(3);
+            let mut frame = scene([1.0; 3], 0.0);
+            for (x, y) in (0..64).flat_map(|x| (0..48).map(move |y| (x, y))) {
+                let noise = random.i16(-levels..=levels);
+                frame.set_pixel(x, y, frame.pixel(x, y).map(|v| (i16::from(v) + noise).clamp(0, 255) as u8));
+            }
+            frame
+        };
+        let mut light = light();
+        light.learn(&scene([1.0; 3], 0.0), NOW);
+        assert_eq!(light.correction(&noisy(3), NOW), None);
+        let grain = light.correction(&noisy(30), NOW).unwrap();
+        assert!(grain.caution() > 2.0 && !grain.is_too_much() && grain.apply(&noisy(30)).is_none(), "{grain:?}");
+        assert!(matches!(light.look(Some(grain), NOW + Duration::from_secs(1)), Look::Shut));
+        assert!(grain.words().contains("noise of a standard deviation of 1"), "{}", grain.words());
     }
 
     #[test]
     fn it_is_told_after_its_time_and_over_once_it_has_settled() {
         let mut light = light();
         let at = Duration::from_secs;
-        let dim = light.correction(&scene([0.7; 3], 0.0));
+        let dim = light.correction(&scene([0.7; 3], 0.0), NOW);
         assert_eq!(light.look(dim, at(0)), Look::Shut);
         assert!(matches!(light.look(dim, at(10)), Look::TellShut(words) if words.contains("now 90 90 90")));
         assert_eq!(light.look(None, at(20)), Look::Open);

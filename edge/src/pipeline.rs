@@ -317,11 +317,13 @@ impl<'s, 'o> Pipeline<'s, 'o> {
             self.metrics.frame(Outcome::Unlit);
             return self.print(FrameLine { time: at.wall, frame: name, score, anomalous: false, event: None });
         };
-        let judged = self.judged(score, at) / caution;
+        // At least so much above what is usual; what the light has taken from a score nobody knows.
+        let shift = self.shift(score, at);
+        let judged = score / caution - shift;
         let step = if asked.paused {
             Step { over: judged > asked.threshold, peak: false, change: None }
         } else {
-            self.decision.step(judged, at.elapsed)
+            self.decision.step_between(judged, score - shift, at.elapsed)
         };
         self.note(score, &asked, step.over, still, at);
         self.summary.anomalous += u64::from(step.over);
@@ -456,7 +458,12 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         let limit = self.decision.params().threshold + self.gates.drift.as_ref().map_or(0.0, Drift::shift);
         let is_over = |scorer: &Scorer, caution: f32| scorer.last().score > limit * caution;
         let Some(light) = &mut self.gates.light else { return Some(1.0) };
-        let correction = if is_over(&self.scorer, 1.0) { light.correction(frame) } else { None };
+        let correction = if is_over(&self.scorer, 1.0) {
+            light.correction(frame, at.elapsed)
+        } else {
+            light.learn(frame, at.elapsed);
+            None
+        };
         if let Some(usual) = correction.and_then(|correction| correction.apply(frame)) {
             self.scorer.score(&usual).ok()?;
         }
@@ -469,9 +476,9 @@ impl<'s, 'o> Pipeline<'s, 'o> {
         if is_over && blamed.is_some() { None } else { Some(caution) }
     }
 
-    /// The score as the decision is to take it: above what is usual in a scene that has drifted.
-    fn judged(&mut self, score: f32, at: Moment) -> f32 {
-        let Some(drift) = &mut self.gates.drift else { return score };
+    /// By how much scores are above what is usual, with this one, in a scene that has drifted.
+    fn shift(&mut self, score: f32, at: Moment) -> f32 {
+        let Some(drift) = &mut self.gates.drift else { return 0.0 };
         let (usual, unusual) = drift.usual();
         let change = drift.step(score, at.elapsed);
         let shift = drift.shift();
@@ -489,7 +496,7 @@ impl<'s, 'o> Pipeline<'s, 'o> {
                 self.camera_trouble(EventKind::End, Trouble::Drift, at, "scores are as usual again".to_owned());
             }
         }
-        score - shift
+        shift
     }
 
     fn skip(&mut self, name: &str, problem: &str) {

@@ -84,7 +84,7 @@ impl<'a> Reload<'a> {
         let new = self.without_what_is_fixed(Config::read(&self.path)?);
         let old = &self.running;
         // All that can fail comes first.
-        let decision = new.decision.params(self.model.threshold)?;
+        let decision = new.decision.params(self.model.threshold, &self.model.normal_scores)?;
         let log = (new.event_log != old.event_log).then(|| event_log(&new)).transpose()?;
         let pictures = (new.snapshots != old.snapshots).then(|| snapshots(&new, self.model)).transpose()?;
         sinks.replace(log, pictures);

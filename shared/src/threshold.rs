@@ -13,7 +13,9 @@
 //! rarer than p says. What it does not cover is change: a camera moved, another season, a new product. Validation
 //! scores have to come from images that differ as widely as the normal frames to come.
 //!
-//! With few scores a threshold for a rare alarm is mostly extrapolation: `interval_90` and `note` say how much. A fitted
+//! With few scores a threshold for a rare alarm is mostly extrapolation: `interval_90` and `note` say how much. Since the
+//! budget is a limit, a tail that is extended beyond the scores (n p < 1) gives the upper end of that interval: of 20 samples
+//! of so many normal images 19 would keep the budget, where the estimate itself would keep it in half of them. A fitted
 //! threshold can lie above the largest score there is ([`ScoreSpec::range`](crate::score::ScoreSpec::range)); then
 //! nothing is ever anomalous, and whoever calibrates has to warn of it.
 //!
@@ -62,7 +64,8 @@ pub enum ThresholdMethod {
 pub struct Threshold {
     /// The threshold, in the score's units.
     pub value: f32,
-    /// 90 % interval of `value` from resampling the validation scores, `[low, high]`.
+    /// 90 % interval of the estimate from resampling the validation scores, `[low, high]`. `value` is `high` where the tail is
+    /// extended beyond the scores.
     pub interval_90: [f32; 2],
     /// How it was found.
     pub method: ThresholdMethod,
@@ -121,8 +124,9 @@ pub fn calibrate(scores: &[f32], budget: &FalseAlarmBudget, seed: u64) -> Result
     let mut descending: Vec<f64> = scores.iter().map(|&s| f64::from(s)).collect();
     descending.sort_unstable_by(|a, b| b.total_cmp(a));
     let finder = Finder::new(descending.len(), rate);
-    let (value, tail) = finder.find(&descending);
-    let interval = finder.interval(&descending, value, &mut Draws::new(seed));
+    let (estimate, tail) = finder.find(&descending);
+    let interval = finder.interval(&descending, estimate, &mut Draws::new(seed));
+    let value = if tail.is_some() && finder.is_extended() { interval[1] } else { estimate };
     Ok(Threshold {
         value: to_f32(value),
         interval_90: interval.map(to_f32),
@@ -164,14 +168,19 @@ impl Finder {
         }
     }
 
-    /// The middle 90 % of what resamples of the scores give, widened where need be to hold `value`.
-    fn interval(&self, descending: &[f64], value: f64, draws: &mut Draws) -> [f64; 2] {
+    /// Whether an alarm is to be rarer than the scores can show.
+    fn is_extended(&self) -> bool {
+        self.samples as f64 * self.rate < 1.0
+    }
+
+    /// The middle 90 % of what resamples of the scores give, widened where need be to hold `estimate`.
+    fn interval(&self, descending: &[f64], estimate: f64, draws: &mut Draws) -> [f64; 2] {
         let top = self.excesses.max(self.allowed) + 1;
         let resamples = (20_000_000 / top).clamp(100, 1000);
         let mut values: Vec<f64> =
             (0..resamples).map(|_| self.find(&resampled_top(descending, top, draws)).0).collect();
         values.sort_unstable_by(f64::total_cmp);
-        [quantile(&values, 0.05).min(value), quantile(&values, 0.95).max(value)]
+        [quantile(&values, 0.05).min(estimate), quantile(&values, 0.95).max(estimate)]
     }
 
     /// What a person should know before trusting the threshold.
@@ -188,7 +197,7 @@ impl Finder {
         };
         let expected = n as f64 * self.rate;
         let mut note = format!("a tail fitted to the {} highest of {n} scores", tail.count);
-        if expected < 1.0 {
+        if self.is_extended() {
             let decades = -expected.log10();
             note += &format!(", extended {decades:.1} decades beyond the rarest rate they can show (1 in {n})");
             note += match decades {
@@ -196,11 +205,12 @@ impl Finder {
                 d if d < 2.5 => ": the real rate may differ tenfold from the target",
                 _ => ": an educated guess, the real rate may differ a hundredfold and more from the target",
             };
+            note += "; so the upper end of its 90 % interval is the threshold";
         }
         if tail.clipped {
             note += &format!("; its shape was limited from {:.2} to {:.2}", tail.raw_shape, tail.shape);
         }
-        if expected < 1.0 {
+        if self.is_extended() {
             note += &format!(
                 "; {:.0} scores would do without extension. Check it against a day of normal frames",
                 (ENOUGH_EXCEEDANCES / self.rate).ceil()

@@ -133,6 +133,13 @@ class Broker(threading.Thread):
             time.sleep(self.mood.uniform(0.05, 1))
         listening.terminate()
 
+    def await_listener(self):
+        """Until the listener hears: what is said before that is not kept for it."""
+        probe = ["mosquitto_pub", "-p", str(self.port), "-t", "salad/events", "-q", "1", "-m", "no JSON, so no message"]
+        while not (self.folder / "told.jsonl").stat().st_size:
+            subprocess.run(probe, stderr=subprocess.DEVNULL, check=False)
+            time.sleep(0.1)
+
     def seen(self):
         lines = (self.folder / "told.jsonl").read_text().splitlines()
         messages = [message for line in lines if (message := whole(line))]
@@ -200,11 +207,12 @@ def main():
     if broker:
         sinks += f'[[sinks]]\nname = "mqtt"\nmqtt = {{ host = "127.0.0.1", port = {broker.port}, timeout_secs = 2 }}\n'
         broker.start()
+        broker.await_listener()
     else:
         print("skipped: MQTT, since mosquitto is not installed")
     (OUT / "edge.toml").write_text(
         f'bundle = "{bundle}"\nform = "f32"\n[source]\nreplay = {{ path = "frames", fps = 5, loop = true, pace = "fast" }}\n'
-        "[decision]\nthreshold = THRESHOLD\nwindow_frames = 1\ntrigger_frames = 1\ncooldown_secs = 0\n"
+        "[decision]\nthreshold = THRESHOLD\nrelease_ratio = 1.0\nwindow_frames = 1\ntrigger_frames = 1\ncooldown_secs = 0\n"
         f'[events]\nlog = "log.jsonl"\nstore = "events.db"\n{sinks}',
         encoding="utf-8",
     )

@@ -162,7 +162,7 @@ impl Look<'_> {
 
     fn threshold(&mut self, config: &Config, models: &[Model]) {
         for model in models {
-            if let Err(error) = config.decision.params(model.threshold) {
+            if let Err(error) = config.decision.params(model.threshold, &model.normal_scores) {
                 self.findings.push(finding_of(self.path, &error));
             }
             let Some(threshold) = config.decision.threshold else { continue };

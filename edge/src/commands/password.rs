@@ -19,8 +19,8 @@ pub enum PasswordError {
     Store(#[from] StoreError),
 }
 
-/// Takes the page's password and all tokens away, so that a first password can be set again. Browsers that are logged in stay so
-/// until the service is started again.
+/// Takes the page's password and all tokens away, so that a first password can be set again. Browsers that are logged in are so no
+/// more.
 pub fn reset(config: &Path) -> Result<(), PasswordError> {
     let settings = Config::read(config)?.store.ok_or_else(|| PasswordError::NoStore(config.into()))?;
     Ok(access::reset(&Store::visit(settings)?)?)

@@ -87,7 +87,7 @@ pub fn run(
     let config = Config::read(path)?;
     logging::set_level(config.log_level);
     let model = Model::read(&config.bundle, config.form)?;
-    let decision = Decision::new(config.decision.params(model.threshold)?);
+    let decision = Decision::new(config.decision.params(model.threshold, &model.normal_scores)?);
     let (width, height) = frame_size(&config, &model);
     let source = source::open(&config.camera.source, Decoder::covering(width, height))?;
     let store = open_store(&config)?;

@@ -15,8 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const DEFAULT_RELEASE_RATIO: f32 = 0.9;
-
 const NO_BUNDLE: &str = "give the .salad file that the trainer exported";
 
 /// Checks what is written, and notes all that is wrong with it.
@@ -222,7 +220,8 @@ impl<'a> Checker<'a> {
                 Err(self.error("decision.release_threshold", value, "has to be a finite number".to_owned()))
             }
             (None, Some(value)) => Ok(Release::Threshold(value)),
-            (ratio, None) => Ok(Release::Ratio(ratio.unwrap_or(DEFAULT_RELEASE_RATIO))),
+            (Some(ratio), None) => Ok(Release::Ratio(ratio)),
+            (None, None) => Ok(Release::Usual),
         }
     }
 

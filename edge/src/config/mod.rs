@@ -14,7 +14,7 @@ pub mod source;
 pub mod web;
 
 use crate::decision::DecisionParams;
-use crate::drift::DriftSpec;
+use crate::drift::{DriftSpec, seldom_above};
 use crate::lens::LensSpec;
 use crate::logging::LogLevel;
 use crate::model::FormChoice;
@@ -30,6 +30,10 @@ use source::SourceSpec;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use web::WebSettings;
+
+/// The release threshold that nobody has chosen, as a share of the threshold: at least, and at most.
+const RELEASE_RATIO: f32 = 0.6;
+const MOST_RELEASE_RATIO: f32 = 0.9;
 
 /// Checked settings, paths complete.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +107,8 @@ pub enum Release {
     Ratio(f32),
     /// A score.
     Threshold(f32),
+    /// Where scores are usual, see [`DecisionSettings::params`].
+    Usual,
 }
 
 /// What `[snapshots]` asks for.
@@ -211,12 +217,18 @@ fn first<T>(path: &Path, value: Option<T>, errors: Vec<ConfigError>) -> Result<T
 }
 
 impl DecisionSettings {
-    /// The decision's parameters with the threshold in force: the configured one, or else `model_threshold`.
-    pub fn params(&self, model_threshold: f32) -> Result<DecisionParams, ConfigError> {
+    /// The decision's parameters with the threshold in force: the configured one, or else the model's. Where nothing is said
+    /// of the release threshold it is 0.6 of that, but not so low that normal pictures would keep an event open:
+    /// 19 of 20 are below it, up to 0.9 of the threshold.
+    pub fn params(&self, model_threshold: f32, normal_scores: &[f32]) -> Result<DecisionParams, ConfigError> {
         let threshold = self.threshold.unwrap_or(model_threshold);
         let release_threshold = match self.release {
             Release::Ratio(ratio) => threshold * ratio,
             Release::Threshold(value) => value,
+            Release::Usual => {
+                let usual = seldom_above(normal_scores).unwrap_or(f32::INFINITY);
+                usual.max(threshold * RELEASE_RATIO).min(threshold * MOST_RELEASE_RATIO)
+            }
         };
         if release_threshold > threshold {
             return Err(ConfigError::Value {
@@ -260,7 +272,7 @@ mod tests {
         let SourceSpec::Replay { replay, pace } = &config.camera.source else { panic!() };
         assert_eq!((*pace, replay.repeat), (Pace::Real, false));
         assert!(config.camera.regions.is_whole() && config.lens.is_none() && config.motion.is_none());
-        let params = config.decision.params(0.5).unwrap();
+        let params = config.decision.params(0.5, &[]).unwrap();
         assert_eq!((params.window_frames, params.trigger_frames), (5, 3));
         assert_eq!((params.threshold, params.release_threshold), (0.5, 0.45));
         assert_eq!((params.cooldown.as_secs(), params.max_gap.as_secs()), (2, 10));
@@ -308,7 +320,7 @@ mod tests {
             tried.push(key_of_choice);
         }
         let expected = "name form form camera pipe pipe pipe pipe pipe replay crop include exclude min_contrast min_share threshold \
-                        release_threshold max_gap_secs names";
+                        release_ratio release_threshold max_gap_secs names";
         assert_eq!(tried.join(" "), expected);
     }
 
@@ -355,11 +367,19 @@ mod tests {
         let (dir, text) = folder();
         let path = dir.path().join("edge.toml");
         let config = Config::parse(&format!("{text}[decision]\nrelease_threshold = 0.3\n"), &path).unwrap();
-        assert_eq!(config.decision.params(0.4).unwrap().release_threshold, 0.3);
-        let error = config.decision.params(0.2).unwrap_err().to_string();
+        assert_eq!(config.decision.params(0.4, &[]).unwrap().release_threshold, 0.3);
+        let error = config.decision.params(0.2, &[]).unwrap_err().to_string();
         assert!(error.contains("decision.release_threshold = 0.3") && error.contains("0.2"), "{error}");
         let config = Config::parse(&format!("{text}[decision]\nthreshold = 0.7\n"), &path).unwrap();
-        assert_eq!(config.decision.params(0.4).unwrap().threshold, 0.7);
+        assert_eq!(config.decision.params(0.4, &[]).unwrap().threshold, 0.7);
+    }
+
+    #[test]
+    fn an_event_ends_where_normal_pictures_are() {
+        let (dir, text) = folder();
+        let config = Config::parse(&text, &dir.path().join("edge.toml")).unwrap();
+        let release = |normal: f32| config.decision.params(1.0, &[normal; 20]).unwrap().release_threshold;
+        assert_eq!([0.1, 0.7, 2.0].map(release), [0.6, 0.7, 0.9]);
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct Token {
 #[derive(Debug)]
 struct Session {
     csrf: String,
+    /// What the password hashed to when it began: with another one it is over.
+    hash: String,
     used: Instant,
 }
 
@@ -136,30 +138,29 @@ impl Access {
     /// Changes the password; all sessions end. Slow.
     pub fn change(&self, old: &str, new: &str, from: IpAddr) -> Result<(), AccessError> {
         self.check(old, from, Instant::now())?;
-        self.set(new)?;
-        self.state().sessions.clear();
-        Ok(())
+        self.set(new)
     }
 
     /// Begins a session; gives its cookie. Slow.
     pub fn log_in(&self, password: &str, from: IpAddr, now: Instant) -> Result<String, AccessError> {
-        self.check(password, from, now)?;
+        let hash = self.check(password, from, now)?;
         let cookie = secret();
         let mut state = self.state();
         if state.sessions.len() >= MOST_SESSIONS {
             let oldest = state.sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone());
             oldest.map(|key| state.sessions.remove(&key));
         }
-        state.sessions.insert(digest(&cookie), Session { csrf: secret(), used: now });
+        state.sessions.insert(digest(&cookie), Session { csrf: secret(), hash, used: now });
         Ok(cookie)
     }
 
     /// What forms of a session have to carry; `None` where the session is none or over.
     pub fn session(&self, cookie: &str, now: Instant) -> Option<String> {
+        let hash = self.store.setting(PASSWORD).ok()?;
         let mut state = self.state();
         let key = digest(cookie);
         let session = state.sessions.get_mut(&key)?;
-        if now.saturating_duration_since(session.used) > SESSION {
+        if now.saturating_duration_since(session.used) > SESSION || hash.as_ref() != Some(&session.hash) {
             state.sessions.remove(&key);
             return None;
         }
@@ -208,23 +209,24 @@ impl Access {
         self.store.set(TOKENS, serde_json::to_string(tokens).ok().as_deref())
     }
 
-    fn check(&self, password: &str, from: IpAddr, now: Instant) -> Result<(), AccessError> {
+    /// Gives what the password hashes to.
+    fn check(&self, password: &str, from: IpAddr, now: Instant) -> Result<String, AccessError> {
         let wait = self.state().throttle.wait(from, now);
         if !wait.is_zero() {
             return Err(AccessError::Wait(wait));
         }
         // Before the answer is known, so that many at once gain nothing.
         self.state().throttle.wrong(from, now);
-        let hash = self.store.setting(PASSWORD)?;
-        let is_right = hash.as_deref().and_then(|hash| PasswordHash::new(hash).ok()).is_some_and(|hash| {
-            password.len() <= MOST_PASSWORD && Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
-        });
+        let hash = self.store.setting(PASSWORD)?.unwrap_or_default();
+        let is_right = password.len() <= MOST_PASSWORD
+            && PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
         if !is_right {
             log::warn!("a wrong password for the page, from {from}");
             return Err(AccessError::Wrong);
         }
         self.state().throttle.right(from);
-        Ok(())
+        Ok(hash)
     }
 
     fn set(&self, password: &str) -> Result<(), AccessError> {
@@ -353,8 +355,10 @@ mod tests {
         let cookie = access.log_in("a better one", HOME, now).unwrap();
         access.log_out(&cookie);
         assert_eq!(access.session(&cookie, now), None);
+        let cookie = access.log_in("a better one", HOME, now).unwrap();
         reset(&access.store).unwrap();
         assert!(!access.has_password().unwrap());
+        assert_eq!(access.session(&cookie, now), None);
     }
 
     #[test]

@@ -20,13 +20,16 @@ use crate::controls::{Asked, Controls, MOST_THRESHOLD};
 use crate::event::Message;
 use crate::sinks::backoff;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often a quiet connection is left to see what is to be said.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the next message of several may take to come out of the store, before the connection is listened to again.
+const NEXT: Duration = Duration::from_millis(50);
 
 /// How long a broker may take to hear that we go.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -132,6 +135,7 @@ impl Keeper {
             wanted.iter().try_for_each(|topic| link.subscribe(topic)).map_err(Ended::Lost)?;
         }
         self.is_forgotten = true;
+        let mut patience = Duration::ZERO;
         loop {
             if std::mem::take(&mut self.is_forgotten) {
                 (self.asked, self.score) = (None, None);
@@ -140,14 +144,17 @@ impl Keeper {
                 }
                 self.connected();
             }
-            match self.jobs.try_recv() {
-                Ok(job) => self.take(link, job)?,
-                Err(TryRecvError::Empty) => {
+            match self.jobs.recv_timeout(std::mem::take(&mut patience)) {
+                Ok(job) => {
+                    self.take(link, job)?;
+                    patience = NEXT;
+                }
+                Err(RecvTimeoutError::Timeout) => {
                     self.tell_controls(link)?;
                     let heard = link.next(LOOK);
                     self.hear(heard)?;
                 }
-                Err(TryRecvError::Disconnected) => {
+                Err(RecvTimeoutError::Disconnected) => {
                     self.leave(link, is_trial)?;
                     return Err(Ended::Done);
                 }

@@ -45,6 +45,7 @@ impl Connected {
         let (client, mut connection) = built.map_err(|e| e.to_string())?;
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(spec.timeout.as_secs().max(1));
+        network.set_tcp_nodelay(true);
         connection.eventloop.set_network_options(network);
         Ok(Connected { client, connection })
     }

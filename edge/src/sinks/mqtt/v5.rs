@@ -4,8 +4,8 @@ use super::MqttSpec;
 use super::link::{Heard, Link, Publication, refusal};
 use rumqttc_v5::tokio_rustls::rustls::ClientConfig;
 use rumqttc_v5::{
-    Client, Connection, ConnectionError, Event, LastWill, MqttOptions, Packet, PubAckReason, PublishOptions, QoS,
-    RecvTimeoutError, Transport,
+    Client, Connection, ConnectionError, Event, LastWill, MqttOptions, NetworkOptions, Packet, PubAckReason,
+    PublishOptions, QoS, RecvTimeoutError, Transport,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,9 @@ impl Connected {
         let mut options = MqttOptions::new(client, (spec.host.clone(), spec.port));
         options.set_keep_alive(spec.keep_alive_secs).set_clean_start(true);
         options.set_max_packet_size(Some(MAX_INCOMING)).set_connect_timeout(spec.timeout);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
         match (&spec.user, &spec.password) {
             (Some(user), Some(password)) => options.set_credentials(user.clone(), password.reveal().to_owned()),
             (Some(user), None) => options.set_username(user.clone()),

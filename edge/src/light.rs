@@ -39,6 +39,11 @@ const NO_NOISE: f32 = 3.0;
 const TOO_NOISY: f32 = 40.0;
 const NOISE_CAUTION: f32 = 12.0;
 
+/// A light of a moment ago is there still where it leaves so much of the differences to the usual picture, at most; those of a
+/// place count up to the second number, levels of 255.
+const LIKELIER: f32 = 0.9;
+const FAR: f32 = 3.0 * CLOSE;
+
 /// Rounds of fitting to the places that fit best.
 const ROUNDS: usize = 6;
 
@@ -105,11 +110,11 @@ impl Light {
         (tint.is_some() || noise > 0.0).then_some(Correction { tint, noise })
     }
 
-    /// Whether more places look usual by a tint than without one, and not by chance.
+    /// Whether places look more usual by a tint than without one, and not by chance. One that is hidden says little.
     fn is_likelier(&self, tint: &Tint, found: &[[f32; 3]]) -> bool {
         let none = Tint { gain: [1.0; 3], offset: [0.0; 3], lost: 0.0 };
-        let usual = |tint: &Tint| found.iter().zip(&self.usual).filter(|(f, u)| tint.error(f, u) <= CLOSE).count();
-        usual(tint) > usual(&none).max(found.len() / 4)
+        let unlike = |tint: &Tint| found.iter().zip(&self.usual).map(|(f, u)| tint.error(f, u).min(FAR)).sum::<f32>();
+        unlike(tint) < LIKELIER * unlike(&none)
     }
 
     fn tint(&self, found: &[[f32; 3]]) -> Option<Tint> {

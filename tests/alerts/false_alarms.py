@@ -136,8 +136,8 @@ def real(clip, bundle):
         during += [t - begin for t in told if begin <= t <= finish + 2]
         delay = min(during, default=None)
         found += delay is not None and delay <= 2
-        own = [t - begin for t in told if begin <= t <= finish + 2]
-        said = f"told after {min(own):.1f} s" if own else "not told" if delay is None else "an event was open already"
+        own = [t - begin for t in told if begin - 1 <= t <= finish + 2]
+        said = f"told after {max(0, min(own)):.1f} s" if own else "not told" if delay is None else "an event was open already"
         print(f"    {clip}: anomaly from {begin:.1f} to {finish:.1f} s: {said}")
     print(f"{clip}: {found} of {len(runs)} real anomalies told within 2 s, in {len(told)} events")
     return found == len(runs)

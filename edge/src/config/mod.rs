@@ -32,7 +32,7 @@ use std::time::Duration;
 use web::WebSettings;
 
 /// The release threshold that nobody has chosen, as a share of the threshold: at least, and at most.
-const RELEASE_RATIO: f32 = 0.6;
+const RELEASE_RATIO: f32 = 0.75;
 const MOST_RELEASE_RATIO: f32 = 0.9;
 
 /// Checked settings, paths complete.
@@ -218,7 +218,7 @@ fn first<T>(path: &Path, value: Option<T>, errors: Vec<ConfigError>) -> Result<T
 
 impl DecisionSettings {
     /// The decision's parameters with the threshold in force: the configured one, or else the model's. Where nothing is said
-    /// of the release threshold it is 0.6 of that, but not so low that normal pictures would keep an event open:
+    /// of the release threshold it is 0.75 of that, but not so low that normal pictures would keep an event open:
     /// 19 of 20 are below it, up to 0.9 of the threshold.
     pub fn params(&self, model_threshold: f32, normal_scores: &[f32]) -> Result<DecisionParams, ConfigError> {
         let threshold = self.threshold.unwrap_or(model_threshold);
@@ -379,7 +379,7 @@ mod tests {
         let (dir, text) = folder();
         let config = Config::parse(&text, &dir.path().join("edge.toml")).unwrap();
         let release = |normal: f32| config.decision.params(1.0, &[normal; 20]).unwrap().release_threshold;
-        assert_eq!([0.1, 0.7, 2.0].map(release), [0.6, 0.7, 0.9]);
+        assert_eq!([0.1, 0.8, 2.0].map(release), [0.75, 0.8, 0.9]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct RawDecision {
     pub window_frames: u32,
     /// An event begins when at least so many of them are anomalous, 1 to window_frames.
     pub trigger_frames: u32,
-    /// An event ends when the last window_frames frames are all at or below this share of the threshold, 0 to 1. Left out: 0.6,
+    /// An event ends when the last window_frames frames are all at or below this share of the threshold, 0 to 1. Left out: 0.75,
     /// or so much more, up to 0.9, that 19 of 20 normal pictures are below.
     pub release_ratio: Option<f32>,
     /// The same as a score of its own, at most the threshold; in place of release_ratio.

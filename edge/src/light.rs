@@ -29,7 +29,7 @@ const BLACK: f32 = 4.0;
 /// for its score to mean anything; on the way there, each of the last number of levels raises the threshold by all of itself.
 const NOTHING: f32 = 2.0;
 const TOO_MUCH: f32 = 64.0;
-const CAUTION: f32 = 20.0;
+const CAUTION: f32 = 40.0;
 
 /// So large a share of places that have become white or black raises the threshold by all of itself, too.
 const LOST_CAUTION: f32 = 0.1;
@@ -203,10 +203,14 @@ impl Tint {
         Frame::new(frame.width(), frame.height(), rgb.collect()).ok()
     }
 
-    /// What becomes of a middle grey, at most, levels of 255.
+    /// What has become of a middle grey: red, green and blue.
+    fn grey(&self) -> [f32; 3] {
+        [0, 1, 2].map(|c| ((128.0 - self.offset[c]) / self.gain[c]).clamp(0.0, 255.0))
+    }
+
+    /// By how much that differs from a middle grey, at most, levels of 255.
     fn size(&self) -> f32 {
-        let changes = self.gain.iter().zip(&self.offset).map(|(gain, offset)| (gain * 128.0 + offset - 128.0).abs());
-        changes.fold(0.0, f32::max)
+        self.grey().map(|value| (value - 128.0).abs()).into_iter().fold(0.0, f32::max)
     }
 
     fn error(&self, found: &[f32; 3], usual: &[f32; 3]) -> f32 {
@@ -214,9 +218,7 @@ impl Tint {
     }
 
     fn words(&self) -> String {
-        // How bright a usual middle grey has become.
-        let now = [0, 1, 2].map(|c| ((128.0 - self.offset[c]) / self.gain[c]).clamp(0.0, 255.0).round());
-        let [r, g, b] = now;
+        let [r, g, b] = self.grey().map(f32::round);
         format!(
             "the light is not what it was in normal pictures: what was a grey of 128 is now {r} {g} {b} (red, green, blue)"
         )

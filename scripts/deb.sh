@@ -14,8 +14,9 @@ if [ $# = 0 ]; then
 fi
 version=$(cargo pkgid -p salad-edge)
 version=${version##*[@#]}
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-export SOURCE_DATE_EPOCH
+# For what writes a time, and not for cargo: compiled C code is built anew wherever this changes, and what depends on it, tract too.
+unset SOURCE_DATE_EPOCH
+epoch=$(git log -1 --format=%ct)
 
 # newest_glibc PROGRAM: the newest version of the C library that it takes a symbol of.
 newest_glibc() {
@@ -52,7 +53,7 @@ for arch in "$@"; do
   cp "$work/manual/_salad-edge" "$tree/usr/share/zsh/vendor-completions/"
   cp "$work/manual/salad-edge.fish" "$tree/usr/share/fish/vendor_completions.d/"
 
-  scripts/components.py "$target" "$version" "$work"
+  SOURCE_DATE_EPOCH=$epoch scripts/components.py "$target" "$version" "$work"
   cp "$work/salad-edge.cdx.json" "$packaging/debian/copyright" "$doc/"
   packed "$work/third-party-licences" "$doc/third-party-licences.gz"
   packed "$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" "$doc/rust-standard-library.html.gz"
@@ -68,7 +69,7 @@ for arch in "$@"; do
   (cd "$tree" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
 
   deb=$out/salad-edge_${version}_$arch.deb
-  dpkg-deb --root-owner-group -Zxz --build "$tree" "$deb" >/dev/null
+  SOURCE_DATE_EPOCH=$epoch dpkg-deb --root-owner-group -Zxz --build "$tree" "$deb" >/dev/null
   rm -rf "$work"
   stat -c 'deb: %n, %s bytes' "$deb"
 done

@@ -103,9 +103,13 @@ impl Light {
     /// different.
     pub fn correction(&mut self, frame: &Frame, now: Duration) -> Option<Correction> {
         let found = places(frame);
-        let last = self.seen.filter(|(_, at)| now.saturating_sub(*at) < SETTLED).map(|(tint, _)| tint);
-        let tint = self.tint(&found).or_else(|| last.filter(|last| self.is_likelier(last, &found)));
-        self.seen = tint.map(|tint| (tint, now));
+        let fresh = self.tint(&found);
+        if let Some(tint) = fresh {
+            self.seen = Some((tint, now));
+        }
+        let is_there =
+            |(tint, at): &(Tint, Duration)| now.saturating_sub(*at) < SETTLED && self.is_likelier(tint, &found);
+        let tint = fresh.or_else(|| self.seen.filter(is_there).map(|(tint, _)| tint));
         let noise = Some(self.noise.excess(frame)).filter(|excess| *excess > NO_NOISE).unwrap_or(0.0);
         (tint.is_some() || noise > 0.0).then_some(Correction { tint, noise })
     }

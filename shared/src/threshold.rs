@@ -16,8 +16,9 @@
 //! With few scores a threshold for a rare alarm is mostly extrapolation: `interval_90` and `note` say how much. Since the
 //! budget is a limit, a tail that is extended beyond the scores (n p < 1) gives the upper end of that interval. With 20, 60
 //! and 300 scores of an exponential distribution that keeps the budget in 62, 74 and 88 of 100 cases, since resamples of few
-//! scores stray too little; the estimate itself keeps it in 37, 41 and 53. A fitted threshold can lie above the largest score there is ([`ScoreSpec::range`](crate::score::ScoreSpec::range)); then
-//! nothing is ever anomalous, and whoever calibrates has to warn of it.
+//! scores stray too little; the estimate itself keeps it in 37, 41 and 53. A fitted threshold can lie above the largest score
+//! there is ([`ScoreSpec::range`](crate::score::ScoreSpec::range)); then nothing is ever anomalous, and whoever calibrates has
+//! to warn of it.
 //!
 //! Scores that are all equal give that score, with a note: it says nothing about how far normal frames stray. Fewer
 //! than [`MIN_SCORES`] scores, and scores that are not finite, are errors.

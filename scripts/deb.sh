@@ -14,7 +14,7 @@ if [ $# = 0 ]; then
 fi
 version=$(cargo pkgid -p salad-edge)
 version=${version##*[@#]}
-# For what writes a time, and not for cargo: compiled C code is built anew wherever this changes, and what depends on it, tract too.
+# For what writes a time, and not for cargo, which builds C code anew wherever this changes, and what depends on that: tract too.
 unset SOURCE_DATE_EPOCH
 epoch=$(git log -1 --format=%ct)
 

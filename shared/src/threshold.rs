@@ -171,7 +171,7 @@ impl Finder {
 
     /// Whether an alarm is to be rarer than the scores can show.
     fn is_extended(&self) -> bool {
-        self.samples as f64 * self.rate < 1.0
+        self.allowed == 0
     }
 
     /// The middle 90 % of what resamples of the scores give, widened where need be to hold `estimate`.

@@ -115,7 +115,7 @@ def trial(clip, bundle, minutes):
 
 
 def real_video(clip, parts):
-    """The clip, from its second second on through ffmpeg's filters."""
+    """The clip, after two seconds as it is through ffmpeg's filters."""
     source = next((ROOT / f"target/data/intel_fixedcam/{clip}").glob("*.mp4"))
     if not parts:
         return source
@@ -143,14 +143,13 @@ def real(clip, bundle, light=None):
                 runs.append([frame, frame])
             runs[-1][1] = last = frame
     found = 0
-    for first, end in runs:
-        begin, finish = first / rate, end / rate
-        during = [max(0, t - begin) for t, e in zip(told, ended + [1e9] * len(told)) if t <= begin + 2 and e >= begin]
-        during += [t - begin for t in told if begin <= t <= finish + 2]
-        delay = min(during, default=None)
-        found += delay is not None and delay <= 2
-        own = [t - begin for t in told if begin - 1 <= t <= finish + 2]
-        said = f"told after {max(0, min(own)):.1f} s" if own else "not told" if delay is None else "an event was open already"
+    for start, end in runs:
+        begin, finish = start / rate, end / rate
+        during = [t - begin for t, e in zip(told, ended + [1e9] * len(told)) if t <= finish + 2 and e >= begin]
+        first = min(during, default=None)
+        found += first is not None and first <= 2
+        # A label may come a moment after what it names.
+        said = "not told" if first is None else "an event was open already" if first < -1 else f"told after {max(0, first):.1f} s"
         print(f"    {clip}: anomaly from {begin:.1f} to {finish:.1f} s: {said}")
     light = f", {light}" if light else ""
     print(f"{clip}{light}: {found} of {len(runs)} real anomalies told within 2 s, in {len(told)} events")

@@ -136,7 +136,10 @@ class Broker(threading.Thread):
     def await_listener(self):
         """Until the listener hears: what is said before that is not kept for it."""
         probe = ["mosquitto_pub", "-p", str(self.port), "-t", "salad/events", "-q", "1", "-m", "no JSON, so no message"]
+        until = time.monotonic() + 30
         while not (self.folder / "told.jsonl").stat().st_size:
+            if time.monotonic() > until:
+                sys.exit(f"mosquitto or its listener does not work: see {self.folder}/log")
             subprocess.run(probe, stderr=subprocess.DEVNULL, check=False)
             time.sleep(0.1)
 

@@ -52,7 +52,7 @@ fn a_smaller_picture_takes_memory_for_its_pixels_only() {
 #[test]
 fn a_frame_takes_no_memory_after_the_first() {
     for places in [false, true] {
-        let shape: [i64; 2] = if places { [36, 8] } else { [1, 288] };
+        let shape: [i64; 2] = if places { [36, 12] } else { [1, 432] };
         let mut bundle = support::bundle();
         bundle.manifest.input = InputSpec { width: SIDE as u32, height: SIDE as u32, channels: 3 };
         bundle.manifest.encoder.embedding_dim = shape[1] as u32;

@@ -16,7 +16,7 @@ pub fn manifest(finished: &Finished) -> Manifest {
         name: config.name.clone(),
         input: config.input_spec(),
         encoder: EncoderInfo {
-            network: config.network.kind.name().into(),
+            network: config.network_name(),
             embedding_dim: finished.folded.embedding_dim() as u32,
             parameters: finished.folded.parameters(),
             flop: finished.folded.flop(),

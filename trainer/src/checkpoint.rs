@@ -106,6 +106,11 @@ pub fn write_tensors(path: &Path, tensors: &Named) -> Result<Vec<u8>, Checkpoint
     Ok(bytes)
 }
 
+/// Whether `folder` has a checkpoint.
+pub fn is_in(folder: &Path) -> bool {
+    folder.join(STATE_FILE).exists()
+}
+
 /// Reads the checkpoint of `folder`; `None` where there is none.
 pub fn load(folder: &Path) -> Result<Option<Saved>, CheckpointError> {
     let path = folder.join(STATE_FILE);

@@ -133,6 +133,10 @@ pub struct TrainConfig {
     pub keep_rounds: bool,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Networks that are trained one after the other, each from a seed of its own, 1 to 16. With several the embedding is
+    /// theirs side by side, so that a score is not one seed's: an ensemble. May change after training: of fewer the first
+    /// are taken, and `--resume` trains those that are missing.
+    pub members: u32,
     /// Threads of libtorch on the CPU, 0 for all.
     pub threads: usize,
     /// Threads that augment images, 0 for none of their own; by default as many as there are cores, at most 16.
@@ -151,6 +155,9 @@ pub enum BankStart {
     /// One pass of the untrained encoder.
     Encode,
 }
+
+/// How far apart the seeds of an ensemble's members are, so that ensembles of neighbouring seeds share none.
+const MEMBER_SEEDS: u64 = 1_000_000;
 
 /// A view may be rotated by so much, degrees, where turned pictures are negatives: half a quarter turn.
 const TURN: f64 = 45.0;
@@ -250,6 +257,7 @@ impl Default for TrainConfig {
             patience_rounds: 0,
             keep_rounds: false,
             device: "auto".into(),
+            members: 1,
             threads: 0,
             loader_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_LOADER_THREADS)),
         }
@@ -375,6 +383,22 @@ impl Config {
         Ok((calibration, scales))
     }
 
+    /// What the network is called in manifests and reports: `edge`, or, of an ensemble, `3 x edge`.
+    pub fn network_name(&self) -> String {
+        match self.train.members {
+            1 => self.network.kind.name().into(),
+            members => format!("{members} x {}", self.network.kind.name()),
+        }
+    }
+
+    /// The configuration that member `number` is trained with, 1 to `train.members`: the first member's is this one, and the
+    /// others differ in the seed.
+    pub fn of_member(&self, number: u32) -> Config {
+        // TOML has no integers beyond those of 63 bits.
+        let seed = self.seed.wrapping_add(u64::from(number.saturating_sub(1)) * MEMBER_SEEDS) & (u64::MAX >> 1);
+        Config { seed, ..self.clone() }
+    }
+
     /// The places of `images` training images that have a row of the bank.
     pub fn places(&self, images: usize) -> Places {
         match (&self.network.patch, self.network.grid(self.input.size)) {
@@ -459,6 +483,7 @@ impl TrainConfig {
         range("learning_rate", self.learning_rate, 1e-9, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 10.0)?;
         range("average_rounds", f64::from(self.average_rounds), 1.0, 1000.0)?;
+        range("members", f64::from(self.members), 1.0, 16.0)?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;
         range("loader_threads", self.loader_threads as f64, 0.0, 256.0)
     }

@@ -101,14 +101,15 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
 
     // Validation images and test images by the encoder as it is exported.
     let n = images.validation.items.len();
-    let folded = trained.model.net.fold()?;
+    let folded = trained.fold()?;
+    let spec = config.input_spec();
     let patches = patch_grid(config, &folded);
     let each = folded.readout.vectors();
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
-    let judged_rows = in_chunks(&trained.model.input, &judged, |x, n| folded.encode(x, n))?;
+    let judged_rows = in_chunks(&spec, &judged, |x, n| folded.encode(x, n))?;
 
     // The bank as the final encoder sees the training images, then its prototypes.
-    let train_rows = trained.model.embed(&images.train.frames)?;
+    let train_rows = in_chunks(&spec, &images.train.frames, |x, n| folded.encode(x, n))?;
     let kept = spread_rows(train_rows.nrows(), BANK_ROWS);
     let bank_rows = train_rows.select(Axis(0), &kept);
     let validation_rows = judged_rows.slice(s![..n * each, ..]);
@@ -124,9 +125,8 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let sources = condensed.sources.iter().map(source).collect();
 
     // The encoder, quantized: calibrated on training images, the way to do it chosen on validation images.
-    let one_by_one = |frames: &[Frame]| -> Vec<Vec<f32>> {
-        frames.iter().map(|f| inputs(&trained.model.input, std::slice::from_ref(f))).collect()
-    };
+    let one_by_one =
+        |frames: &[Frame]| -> Vec<Vec<f32>> { frames.iter().map(|f| inputs(&spec, std::slice::from_ref(f))).collect() };
     // Calibrated on normal images alone, an integer saturates on what is not normal, and the anomalies that stand out the
     // most are told least: made-up anomalies give the ranges their headroom.
     let with_made_up = |frames: &[Frame]| {
@@ -149,7 +149,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let quantized = quantized.map_err(|e| refused(e.to_string()))?;
 
     // Each form has the bank as its own encoder sees it.
-    let encode_int8 = |frames: &[Frame]| in_chunks(&trained.model.input, frames, |x, n| quantized.encode(x, n));
+    let encode_int8 = |frames: &[Frame]| in_chunks(&spec, frames, |x, n| quantized.encode(x, n));
     let seen_by_int8 = encode_int8(&images.train.frames)?.select(Axis(0), &kept);
     let seen_by_int8 = condensed.seen_by(&bank_rows, &seen_by_int8);
     let bank = FloatBank::new(condensed.rows);
@@ -196,8 +196,8 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     };
     let thresholds = Forms { f32: threshold(Form::F32)?, int8: threshold(Form::Int8)? };
     let values = Forms { f32: thresholds.f32.value, int8: thresholds.int8.value };
-    let masks = load_masks(&images.test.items, &trained.model.input, patches.is_some())?;
-    let pixels = |of: &[ImageScore]| pixels(&of[n..], &images.test.items, &masks, &trained.model.input);
+    let masks = load_masks(&images.test.items, &spec, patches.is_some())?;
+    let pixels = |of: &[ImageScore]| pixels(&of[n..], &images.test.items, &masks, &spec);
     let pixels = Forms { f32: pixels(&scored_f32), int8: pixels(&scored_int8) };
     let evaluation = evaluate(&scored, &values, pixels, config.seed).map_err(|e| refused(e.to_string()))?;
     let agreement = agreement(&scored, (&judged_rows, &judged_int8), n * each, evaluation.as_ref()).map_err(refused)?;

@@ -1,18 +1,18 @@
 //! The trained encoder as inference sees it: batch norm folded into the convolutions, plain arrays, no libtorch. What the
 //! quantizer and the ONNX writer work on.
 
-use ndarray::{Array1, Array4};
+use ndarray::{Array1, Array4, s};
 use salad_shared::preprocess::InputSpec;
 
 /// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which becomes a vector
-/// of unit length.
+/// of unit length; or several, the members of an ensemble, whose maps stand side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
     pub input: InputSpec,
-    /// The layers, first to last.
-    pub layers: Vec<FoldedLayer>,
-    /// What becomes of the last layer's map.
+    /// The layers of each member, first to last. All take the input, and give maps of one size.
+    pub members: Vec<Vec<FoldedLayer>>,
+    /// What becomes of the members' last maps, the channels of the first member first.
     pub readout: Readout,
 }
 
@@ -39,6 +39,14 @@ impl Readout {
         match self {
             Readout::Flatten | Readout::Pooled(_) => 1,
             Readout::Places { rows, columns } => rows * columns,
+        }
+    }
+
+    /// What reads out the maps of both where they stand side by side, and puts their vectors one after the other.
+    fn beside(self, other: Readout) -> Readout {
+        match (self, other) {
+            (Readout::Pooled(linear), Readout::Pooled(other)) => Readout::Pooled(linear.beside(&other)),
+            (readout, _) => readout,
         }
     }
 }
@@ -115,17 +123,56 @@ impl FoldedLayer {
             FoldedLayer::Residual(residual) => &residual.name,
         }
     }
+
+    /// Puts `before` in front of its name, and of those of the layers within.
+    fn rename(&mut self, before: &str) {
+        let name = match self {
+            FoldedLayer::Conv(conv) => &mut conv.name,
+            FoldedLayer::MaxPool(pool) => &mut pool.name,
+            FoldedLayer::Residual(residual) => {
+                residual.body.iter_mut().chain(&mut residual.shortcut).for_each(|layer| layer.rename(before));
+                &mut residual.name
+            }
+        };
+        name.insert_str(0, before);
+    }
 }
 
 impl FoldedNet {
-    /// Length d of the embedding.
-    pub fn embedding_dim(&self) -> usize {
-        self.trace()
-            .last()
-            .map_or(0, |(conv, (height, width))| conv.bias.len() * height * width / self.readout.vectors())
+    /// Encoders of one input and shape as the members of one ensemble: its embedding is theirs one after the other, before
+    /// any of them is scaled to unit length. The names of layers say which member they are of, but for the first's.
+    /// `None` for no encoder.
+    pub fn join(nets: impl IntoIterator<Item = FoldedNet>) -> Option<FoldedNet> {
+        (1..)
+            .zip(nets)
+            .map(|(number, mut net): (u32, _)| {
+                if number > 1 {
+                    let before = format!("member{number}.");
+                    net.members.iter_mut().flatten().for_each(|layer| layer.rename(&before));
+                }
+                net
+            })
+            .reduce(|mut joined, net| {
+                joined.members.extend(net.members);
+                joined.readout = joined.readout.beside(net.readout);
+                joined
+            })
     }
 
-    /// The convolutions, first to last; of a residual block the body's before the shortcut's, and the
+    /// Length d of the embedding.
+    pub fn embedding_dim(&self) -> usize {
+        if let Readout::Pooled(linear) = &self.readout {
+            return linear.bias.len();
+        }
+        let last = |layers| {
+            let mut convolutions = Vec::new();
+            trace(layers, self.input_size(), &mut convolutions);
+            convolutions.last().map_or(0, |(conv, (height, width))| conv.bias.len() * height * width)
+        };
+        self.members.iter().map(|layers| last(layers)).sum::<usize>() / self.readout.vectors()
+    }
+
+    /// The convolutions, first to last, member by member; of a residual block the body's before the shortcut's, and the
     /// linear layer of the readout last.
     pub fn convolutions(&self) -> impl Iterator<Item = &FoldedConv> {
         self.trace().into_iter().map(|(conv, _)| conv)
@@ -133,7 +180,7 @@ impl FoldedNet {
 
     /// Side of the square of the input that a place of the last map sees, pixels.
     pub fn receptive_field(&self) -> usize {
-        field(&self.layers, (1, 1)).0
+        self.members.iter().map(|layers| field(layers, (1, 1)).0).max().unwrap_or(0)
     }
 
     /// Weights and biases.
@@ -149,15 +196,32 @@ impl FoldedNet {
     /// The convolutions with the size of their results.
     fn trace(&self) -> Vec<(&FoldedConv, Size)> {
         let mut convolutions = Vec::new();
-        trace(&self.layers, (self.input.height as usize, self.input.width as usize), &mut convolutions);
+        for layers in &self.members {
+            trace(layers, self.input_size(), &mut convolutions);
+        }
         if let Readout::Pooled(linear) = &self.readout {
             convolutions.push((linear, (1, 1)));
         }
         convolutions
     }
+
+    /// Rows and columns of the input.
+    pub(crate) fn input_size(&self) -> Size {
+        (self.input.height as usize, self.input.width as usize)
+    }
 }
 
 impl FoldedConv {
+    /// Both as one: this one on the first channels, `other` on those after them, and their results in this order.
+    fn beside(self, other: &FoldedConv) -> FoldedConv {
+        let ((out, inputs, height, width), (other_out, other_inputs, ..)) = (self.weight.dim(), other.weight.dim());
+        let mut weight = Array4::zeros((out + other_out, inputs + other_inputs, height, width));
+        weight.slice_mut(s![..out, ..inputs, .., ..]).assign(&self.weight);
+        weight.slice_mut(s![out.., inputs.., .., ..]).assign(&other.weight);
+        let bias = self.bias.iter().chain(&other.bias).copied().collect();
+        FoldedConv { weight, bias, ..self }
+    }
+
     /// The size of the result for an input of `size`.
     pub(crate) fn result_size(&self, size: Size) -> Size {
         let (.., kernel_height, kernel_width) = self.weight.dim();

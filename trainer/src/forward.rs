@@ -48,40 +48,45 @@ impl FoldedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         self.check()?;
         let _guard = tch::no_grad_guard();
-        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
+        let members = self.members.iter().map(|layers| steps(layers)).collect::<Result<Vec<_>, _>>()?;
+        let readout = FloatReadout::new(&self.readout)?;
         let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
-            push_rows(&unit_rows(&readout.run(&run(&layers, x?)?)?)?, &mut rows)?;
+            let x = x?;
+            let maps = members.iter().map(|steps| run(steps, x.shallow_clone())).collect::<Result<Vec<_>, _>>()?;
+            push_rows(&unit_rows(&readout.run(&maps)?)?, &mut rows)?;
         }
         matrix(rows, n * self.readout.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
-    /// be larger than its padded input, the branches of a residual block have to give results of one shape, and what is
-    /// read out has to be a convolution's without activation.
+    /// be larger than its padded input, the branches of a residual block have to give results of one shape, the members
+    /// maps of one size, and what is read out has to be a convolution's without activation.
     pub fn check(&self) -> Result<(), ForwardError> {
-        let size = (self.input.height as usize, self.input.width as usize);
         let mut names = HashSet::new();
-        let (channels, _) = check_layers(&self.layers, (self.input.channels as usize, size), &mut names)?;
+        let (mut channels, mut read_out_size) = (0, None);
         let refuse = |layer: &str, problem: String| Err(ForwardError::Layer { layer: layer.to_owned(), problem });
-        match (&self.readout, self.layers.last()) {
-            (Readout::Flatten | Readout::Places { .. }, Some(FoldedLayer::Conv(conv)))
-                if conv.activation == Activation::Identity =>
-            {
-                Ok(())
+        for layers in &self.members {
+            let shape = (self.input.channels as usize, self.input_size());
+            let (own, size) = check_layers(layers, shape, &mut names)?;
+            let last = layers.last().map_or("", FoldedLayer::name);
+            let is_plain = matches!(layers.last(), Some(FoldedLayer::Conv(c)) if c.activation == Activation::Identity);
+            if !matches!(self.readout, Readout::Pooled(_)) && !is_plain {
+                return refuse(last, "the last layer has to be a convolution without activation".into());
             }
-            (Readout::Flatten | Readout::Places { .. }, last) => refuse(
-                last.map_or("", FoldedLayer::name),
-                "the last layer has to be a convolution without activation".into(),
-            ),
-            (Readout::Pooled(linear), _) => {
-                let (one, none) = ((1, 1), Activation::Identity);
-                match check_conv(linear, (channels, one)) {
-                    Err(problem) => refuse(&linear.name, problem),
-                    Ok((_, size)) if size == one && linear.activation == none && names.insert(&linear.name) => Ok(()),
-                    Ok(_) => refuse(&linear.name, "has to be 1 x 1, without activation, its name not taken".into()),
-                }
+            if *read_out_size.get_or_insert(size) != size {
+                return refuse(last, "gives a map of another size than the members before".into());
             }
+            channels += own;
+        }
+        let Readout::Pooled(linear) = &self.readout else {
+            return if self.members.is_empty() { refuse("", "there is no layer".into()) } else { Ok(()) };
+        };
+        let (one, none) = ((1, 1), Activation::Identity);
+        match check_conv(linear, (channels, one)) {
+            Err(problem) => refuse(&linear.name, problem),
+            Ok((_, size)) if size == one && linear.activation == none && names.insert(&linear.name) => Ok(()),
+            Ok(_) => refuse(&linear.name, "has to be 1 x 1, without activation, its name not taken".into()),
         }
     }
 }
@@ -165,8 +170,9 @@ impl FloatReadout {
         }
     }
 
-    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
-    pub(crate) fn run(&self, x: &Tensor) -> Result<Tensor, TchError> {
+    /// The members' last maps, each \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
+    pub(crate) fn run(&self, maps: &[Tensor]) -> Result<Tensor, TchError> {
+        let x = Tensor::f_cat(maps, 1)?;
         match self {
             FloatReadout::Flatten => x.f_flatten(1, -1),
             FloatReadout::Places => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),

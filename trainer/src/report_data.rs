@@ -178,7 +178,7 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
             "Network",
             format!(
                 "{}, {} x {} x {}, {:.2} M parameters, {:.3} GFLOP an image, embeddings of length {}",
-                config.network.kind.name(),
+                config.network_name(),
                 config.input.size,
                 config.input.size,
                 config.input.channels,

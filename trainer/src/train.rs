@@ -7,6 +7,7 @@ use crate::choice::{self, Choice, ChoiceError};
 use crate::config::{BankStart, Config, ConfigError};
 use crate::dataset::DatasetError;
 use crate::device;
+use crate::folded::FoldedNet;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::images::{Images, load_images};
 use crate::init::{self, InitError};
@@ -77,12 +78,45 @@ pub struct Trained {
     pub config: Config,
     /// Its images.
     pub images: Images,
-    /// Its network, with the weights of `choice`.
+    /// Its network, with the weights of `choice`; of an ensemble the first member's.
     pub model: Model,
-    /// Which weights it ended with.
+    /// The networks of an ensemble's other members.
+    pub others: Vec<Model>,
+    /// Which weights it ended with; of an ensemble the first member.
     pub choice: Choice,
-    /// What happened.
+    /// What happened; of an ensemble to the first member, but for the warnings, which are those of all.
     pub history: History,
+}
+
+impl Trained {
+    fn new(config: &Config, images: Images, members: Vec<Member>) -> Result<Trained, TrainError> {
+        let mut members = members.into_iter();
+        let Some(Member { model, choice, mut history }) = members.next() else {
+            return Err(TrainError::Refused("train.members = 0: has to be at least 1".into()));
+        };
+        let mut others = Vec::new();
+        for member in members {
+            let new = member.history.warnings.into_iter().filter(|w| !history.warnings.contains(w));
+            let new: Vec<_> = new.collect();
+            history.warnings.extend(new);
+            others.push(member.model);
+        }
+        Ok(Trained { config: config.clone(), images, model, others, choice, history })
+    }
+
+    /// The encoder as inference sees it, all members side by side.
+    pub fn fold(&self) -> Result<FoldedNet, TchError> {
+        let nets = std::iter::once(&self.model).chain(&self.others).map(|model| model.net.fold());
+        let joined = FoldedNet::join(nets.collect::<Result<Vec<_>, _>>()?);
+        joined.ok_or_else(|| TchError::Shape("an ensemble without members".into()))
+    }
+}
+
+/// A network that has been trained.
+struct Member {
+    model: Model,
+    choice: Choice,
+    history: History,
 }
 
 /// How long a run may go on within a round without a checkpoint: writing one may cost more than a short epoch.
@@ -97,10 +131,46 @@ pub struct Extent {
     pub stop_after: Option<u32>,
 }
 
-/// Trains into the folder `run`, or goes on where its checkpoint stands. `None` where it was told to stop on the way.
+/// Trains into the folder `run`, or goes on where its checkpoint stands: one network, or an ensemble's members one after the
+/// other, the first in `run` itself and the others in folders within. `None` where it was told to stop on the way.
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
+    let mut members = Vec::new();
+    for number in 1..=config.train.members {
+        let (config, folder) = (config.of_member(number), member_folder(run, number));
+        // The run may have been stopped before this member began.
+        let resume = extent.resume && (number == 1 || checkpoint::is_in(&folder));
+        let saved = prepare_folder(&config, &folder, resume)?;
+        members.push((config, folder, saved));
+    }
+    let images = load_images(config, run)?;
+    check_validation(images.validation.items.len(), &config.data.root)?;
+    let mut trained = Vec::new();
+    for (number, (config, folder, saved)) in (1..).zip(members) {
+        if config.train.members > 1 {
+            log::info!("member {number} of {}", config.train.members);
+        }
+        match train_member(&config, &folder, &images, saved, extent.stop_after)? {
+            Some(member) => trained.push(member),
+            None => return Ok(None),
+        }
+    }
+    Trained::new(config, images, trained).map(Some)
+}
+
+/// Where a member of a run's ensemble is: the first in the run's folder.
+fn member_folder(run: &Path, number: u32) -> PathBuf {
+    if number == 1 { run.to_owned() } else { run.join(format!("member-{number}")) }
+}
+
+/// Trains one network in the folder `run`, or goes on from `saved`. `None` where it was told to stop on the way.
+fn train_member(
+    config: &Config,
+    run: &Path,
+    images: &Images,
+    saved: Option<Saved>,
+    stop_after: Option<u32>,
+) -> Result<Option<Member>, TrainError> {
     let (device, precision) = prepare_device(config)?;
-    let saved = prepare_folder(config, run, extent.resume)?;
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     let mut history = History::default();
     if saved.is_none()
@@ -108,10 +178,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     {
         history.initial_weights = Some(init::load(&model, weights)?);
     }
-    let images = load_images(config, run)?;
     let n = images.train.items.len();
-    check_validation(images.validation.items.len(), &config.data.root)?;
-
     let places = config.places(n);
     let mut bank = match config.train.bank_start {
         BankStart::Random => MemoryBank::random(n * places.each(), config.network.embedding_dim, device),
@@ -141,14 +208,14 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         log::info!("going on after epoch {start}");
     }
 
-    let of_images = warnings::of_images(&images);
+    let of_images = warnings::of_images(images);
     history.warn(warnings::standing(&of_images, &history.probes));
 
     let schedule = config.schedule();
     let loader = loader(config, &images.train.frames, config.train.loader_threads)?.for_device(device);
-    let probe = Probe::new(config, &images, &places);
+    let probe = Probe::new(config, images, &places);
     let mut monitor = Monitor::open(run, written)?;
-    let end = extent.stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
+    let end = stop_after.map_or(schedule.epochs(), |stop| stop.min(schedule.epochs()));
     let mut progress = Progress::epochs(schedule.epochs(), start);
     let mut saved_at = Instant::now();
     for (epoch, batches) in (start..end).zip(loader.epochs(start.into()..end.into())) {
@@ -225,7 +292,7 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     }
     let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
     log::info!("the weights are {choice}");
-    Ok(Some(Trained { config: config.clone(), images, model, choice, history }))
+    Ok(Some(Member { model, choice, history }))
 }
 
 /// The configuration that the run in a folder began with, as TOML.
@@ -239,39 +306,64 @@ pub fn saved_config(run: &Path) -> Result<String, TrainError> {
 /// Takes up a finished run as its checkpoint left it, to evaluate or export it anew. `adjust` may change what
 /// follows the training (score, prototypes, threshold, where the data is).
 pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>) -> Result<Trained, TrainError> {
-    let Some((state, mut tensors)) = checkpoint::load(run)? else {
-        return Err(TrainError::Refused(format!(
-            "{}: holds no checkpoint.json; `train --out` makes one",
-            run.display()
-        )));
-    };
-    let config = adjust(&state.config)?;
-    same_training(run, &state.config, &config, true)?;
-    let epochs = config.schedule().epochs();
-    if state.epochs_done < epochs && !choice::has_stopped(&config.train, &state.history.probes) {
-        return Err(TrainError::Refused(format!(
-            "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
-            run.display(),
-            state.epochs_done
-        )));
+    let first = load_member(run, 1)?;
+    let config = adjust(&first.0.config)?;
+    let mut saved = vec![first];
+    for number in 2..=config.train.members {
+        saved.push(load_member(run, number)?);
     }
-    let (device, _) = prepare_device(&config)?;
+    for (number, (state, _)) in (1..).zip(&saved) {
+        check_finished(&member_folder(run, number), state, &config.of_member(number))?;
+    }
+    prepare_device(&config)?;
     let images = load_images(&config, run)?;
-    if state.dataset_sha256 != images.sha256 {
+    if saved.iter().any(|(state, _)| state.dataset_sha256 != images.sha256) {
         log::warn!("the training images are not those the run was trained on");
     }
+    let mut members = Vec::new();
+    for (number, saved) in (1..).zip(saved) {
+        members.push(open_member(&config.of_member(number), &member_folder(run, number), &images, saved)?);
+    }
+    Trained::new(&config, images, members)
+}
+
+/// The checkpoint of a member of a run's ensemble.
+fn load_member(run: &Path, number: u32) -> Result<Saved, TrainError> {
+    let folder = member_folder(run, number);
+    checkpoint::load(&folder)?.ok_or_else(|| {
+        let how = match number {
+            1 => "`train --out` makes one".to_owned(),
+            _ => format!("`train --resume --set train.members={number} --out {}` trains this member", run.display()),
+        };
+        TrainError::Refused(format!("{}: holds no checkpoint.json; {how}", folder.display()))
+    })
+}
+
+/// Refuses a run that is not finished, or not one of `config`.
+fn check_finished(run: &Path, state: &State, config: &Config) -> Result<(), TrainError> {
+    same_training(run, &state.config, config, true)?;
+    let epochs = config.schedule().epochs();
+    if state.epochs_done >= epochs || choice::has_stopped(&config.train, &state.history.probes) {
+        return Ok(());
+    }
+    Err(TrainError::Refused(format!(
+        "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
+        run.display(),
+        state.epochs_done
+    )))
+}
+
+/// Takes up one network as its checkpoint left it.
+fn open_member(config: &Config, run: &Path, images: &Images, saved: Saved) -> Result<Member, TrainError> {
+    let (device, _) = prepare_device(config)?;
+    let (state, mut tensors) = saved;
     let mut model = Model::new(&config.network, &config.input_spec(), config.seed, device);
     model.restore(|name| take_tensor(&mut tensors, run, name))?;
     let mut history = state.history;
-    history.warn(warnings::standing(&warnings::of_images(&images), &history.probes));
-    let choice = choice::settle(
-        &config.train,
-        run,
-        &history,
-        &mut model,
-        &loader(&config, &images.train.frames, config.train.loader_threads)?,
-    )?;
-    Ok(Trained { config, images, model, choice, history })
+    history.warn(warnings::standing(&warnings::of_images(images), &history.probes));
+    let loader = loader(config, &images.train.frames, config.train.loader_threads)?;
+    let choice = choice::settle(&config.train, run, &history, &mut model, &loader)?;
+    Ok(Member { model, choice, history })
 }
 
 /// Sets libtorch for the threads, the device and the precision of a configuration.
@@ -382,6 +474,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     like.data.root.clone_from(&config.data.root);
     like.data.cache_dir.clone_from(&config.data.cache_dir);
     like.train.device.clone_from(&config.train.device);
+    like.train.members = config.train.members;
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
     if other_keep {
@@ -400,7 +493,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
-         condense, quantize, threshold, train.device, threads and train.keep (to resume, with train.keep_rounds alone) may \
+         condense, quantize, threshold, train.device, threads, train.members and train.keep (to resume, with train.keep_rounds alone) may \
          differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()

@@ -23,6 +23,8 @@ fn f32_equals_libtorch() {
         nets::edge(64, &[8, 16, 24, 32], 24, 1),
         nets::unet(64, &[8, 16, 32, 48, 64], 40, 2),
         nets::resnet(64, &[8, 16, 24], 20, 4),
+        nets::joined([1, 6, 7].map(|seed| nets::edge(64, &[8, 16, 24, 32], 24, seed))),
+        nets::joined([4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed))),
     ] {
         let images = nets::images(&net, 3, 3).concat();
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_f32(&net), &images) else { return };
@@ -41,18 +43,24 @@ fn int8_equals_the_simulation() {
         (nets::unet(32, &[8, 16, 24], 20, 3), WeightScales::PerChannel),
         (nets::resnet(64, &[8, 16, 24], 20, 4), WeightScales::PerTensor),
         (nets::resnet(64, &[8, 16, 24], 20, 5), WeightScales::PerChannel),
+        (nets::joined([1, 6, 7].map(|seed| nets::edge(64, &[8, 16, 24, 32], 24, seed))), WeightScales::PerChannel),
+        (nets::joined([4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed))), WeightScales::PerChannel),
     ] {
         let options = QuantizeOptions { weight_scales: scales, ..Default::default() };
         let quantized = quantize(&net, &nets::images(&net, 16, 4), &options).unwrap();
         let images = nets::images(&net, 3, 3).concat();
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_int8(&quantized), &images) else { return };
-        // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU and sums, one way out.
+        // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU and sums, one way out of each
+        // member.
         let pooled = usize::from(matches!(net.readout, Readout::Pooled(_)));
         assert_eq!(ops["QLinearConv"], net.convolutions().count() - pooled);
         assert_eq!(ops["Conv"].as_u64().unwrap_or(0), pooled as u64);
         let [leaky, sums] = ["LeakyRelu", "Add"].map(|op| ops[op].as_u64().unwrap_or(0));
         let (quantize, dequantize) = (&ops["QuantizeLinear"], &ops["DequantizeLinear"]);
-        assert_eq!((quantize, dequantize), (&json!(1 + leaky + sums), &json!(1 + leaky + 2 * sums)));
+        assert_eq!(
+            (quantize, dequantize),
+            (&json!(1 + leaky + sums), &json!(net.members.len() as u64 + leaky + 2 * sums))
+        );
         let simulated = quantized.encode(&images, 3).unwrap();
         let worst = (&embeddings - &simulated).iter().fold(0.0_f32, |m, d| m.max(d.abs()));
         assert!(worst < INT8_TOLERANCE, "{worst}");

@@ -8,8 +8,8 @@ use ndarray::{Array1, Array4, array};
 use salad_shared::preprocess::InputSpec;
 use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, Readout};
 use salad_trainer::quantize::{
-    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual,
-    WeightScales, quantize, quantize_best,
+    Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedMember, QuantizedNet,
+    QuantizedResidual, WeightScales, quantize, quantize_best,
 };
 
 /// A 1x1 convolution over one pixel: every sum can be followed by hand.
@@ -36,10 +36,13 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
         input_scale: 0.25,
         embedding_dim: d,
         // 0.25 * 0.5 / 0.25: the multiplier is a half, so that odd sums are ties; then 0.25 * 0.5 / 0.25 * 2 is 1.
-        layers: vec![
-            conv("first", weight, Array1::from(bias.to_vec()), activation, 0.25, 0.25),
-            conv("last", identity, Array1::zeros(d), Activation::Identity, 0.25, 0.25),
-        ],
+        members: vec![QuantizedMember {
+            layers: vec![
+                conv("first", weight, Array1::from(bias.to_vec()), activation, 0.25, 0.25),
+                conv("last", identity, Array1::zeros(d), Activation::Identity, 0.25, 0.25),
+            ],
+            output_scale: 0.25,
+        }],
         readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     }
@@ -79,8 +82,8 @@ fn activations_work_on_the_rounded_integers() {
 fn a_residual_block_adds_in_floats_and_rounds_once() {
     // The branches' scales are 0.25 and, the input's, 0.25; the sum's is 0.5: half the sum of integers, half to even.
     let mut net = pixel_net(&[2, 1, 3, -5, -1, 127], &[2, -1, 2, 0, 0, 0], Activation::Identity);
-    let last = net.layers.pop().unwrap();
-    let Some(QuantizedLayer::Conv(first)) = net.layers.pop() else { panic!() };
+    let last = net.members[0].layers.pop().unwrap();
+    let Some(QuantizedLayer::Conv(first)) = net.members[0].layers.pop() else { panic!() };
     let mut identity = first.clone();
     identity.name = "identity".into();
     let d = identity.bias.len();
@@ -98,12 +101,12 @@ fn a_residual_block_adds_in_floats_and_rounds_once() {
         })
     };
     // Integers 5, 2, 7, -10, -2, 127 (254 saturates) and the same again make those sums; ReLU drops what is negative.
-    net.layers = vec![QuantizedLayer::Conv(first), block(body.clone(), Vec::new()), last.clone()];
+    net.members[0].layers = vec![QuantizedLayer::Conv(first), block(body.clone(), Vec::new()), last.clone()];
     assert_eq!(integers(&net, 1.0, 5.0), [5.0, 2.0, 7.0, 0.0, 0.0, 127.0]);
     // With a branch of another scale: 5 and 2.5 steps of a half are 7.5, a tie; 2 and 1; 7 and 3.5.
     let QuantizedLayer::Residual(mut uneven) = block(body, Vec::new()) else { panic!() };
     (uneven.body_scale, uneven.output_scale) = (0.125, 0.25);
-    net.layers = vec![net.layers[0].clone(), QuantizedLayer::Residual(uneven), last];
+    net.members[0].layers = vec![net.members[0].layers[0].clone(), QuantizedLayer::Residual(uneven), last];
     assert_eq!(integers(&net, 1.0, 8.0), [8.0, 3.0, 10.0, 0.0, 0.0, 127.0]);
 }
 
@@ -133,7 +136,7 @@ fn wide_convolutions_are_exact() {
         input: InputSpec { width: 1, height: 1, channels: channels as u32 },
         input_scale: 1.0,
         embedding_dim: 3,
-        layers: vec![QuantizedLayer::Conv(conv)],
+        members: vec![QuantizedMember { layers: vec![QuantizedLayer::Conv(conv)], output_scale: 4.0 }],
         readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     };
@@ -155,7 +158,7 @@ fn a_convolution_by_hand_becomes_its_integers() {
     };
     let net = FoldedNet {
         input: InputSpec { width: 2, height: 2, channels: 1 },
-        layers: vec![FoldedLayer::Conv(conv.clone())],
+        members: vec![vec![FoldedLayer::Conv(conv.clone())]],
         readout: Readout::Flatten,
     };
     let images = [vec![1.0, -1.0, 0.5, 0.0], vec![-0.5, 1.0, 1.0, -1.0]];
@@ -251,20 +254,27 @@ fn what_cannot_be_quantized_is_refused() {
         refused(&net, &[vec![0.0; 5]], Calibration::MinMax).contains("5 values do not make 1 images of 3 x 32 x 32")
     );
     let mut diverged = net.clone();
-    if let FoldedLayer::Conv(conv) = &mut diverged.layers[0] {
+    if let FoldedLayer::Conv(conv) = &mut diverged.members[0][0] {
         conv.weight[[0, 0, 0, 0]] = f32::NAN;
     }
     assert!(refused(&diverged, &images, Calibration::MinMax).contains("\"conv0\" has values that are not finite"));
     let mut twice = net.clone();
-    twice.layers.insert(1, net.layers[0].clone());
+    twice.members[0].insert(1, net.members[0][0].clone());
     assert!(matches!(quantize(&twice, &images, &QuantizeOptions::default()), Err(QuantizeError::Forward(_))));
     let mut uneven = nets::resnet(32, &[4, 8], 8, 42);
-    if let FoldedLayer::Residual(residual) = &mut uneven.layers[4] {
+    if let FoldedLayer::Residual(residual) = &mut uneven.members[0][4] {
         residual.shortcut.clear();
     }
     let error = uneven.check().unwrap_err().to_string();
     assert!(error.contains("\"block4\": adds a body of 8 x 2 x 2 to a shortcut of 4 x 4 x 4"), "{error}");
+    let mut sizes = nets::joined([net.clone(), nets::edge(32, &[4, 8], 8, 43)]);
+    sizes.check().unwrap();
+    if let Some(FoldedLayer::Conv(last)) = sizes.members[1].last_mut() {
+        last.padding = 1;
+    }
+    let error = sizes.check().unwrap_err().to_string();
+    assert!(error.contains("\"member2.conv3\": gives a map of another size"), "{error}");
     let mut cut = net.clone();
-    cut.layers.pop();
+    cut.members[0].pop();
     assert!(cut.encode(&images.concat(), 2).unwrap_err().to_string().contains("the last layer"));
 }

@@ -9,8 +9,8 @@ use salad_trainer::config::Config;
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
 use salad_trainer::network::NetworkKind;
-use salad_trainer::train::{Extent, Trained};
-use small_run::{attempt, config, images, one_at_a_time, run, weights};
+use salad_trainer::train::{Extent, Trained, open};
+use small_run::{attempt, config, images, one_at_a_time, run, weights, weights_of};
 
 /// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
 /// CHANGELOG.md.
@@ -47,6 +47,43 @@ fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
     assert_eq!(timeless(&whole), timeless(&resumed));
     assert_eq!(whole.history.rounds.len(), 2);
     assert_eq!(whole.history.rounds[1].prototypical, whole.images.train.items.len());
+}
+
+#[test]
+fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let mut config = config(&data);
+    (config.train.phase1_epochs, config.train.round_epochs, config.train.members) = (1, 1, 2);
+    let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
+    assert_eq!(whole.others.len(), 1);
+    assert_ne!(weights_of(&whole.others[0]), weights(&whole));
+
+    // Stopped in the first member, then in the second.
+    let (out, resume) = (dir.path().join("run"), Extent { resume: true, stop_after: None });
+    assert!(run(&config, &out, Extent { resume: false, stop_after: Some(1) }).is_none());
+    config.train.members = 1;
+    assert!(run(&config, &out, resume).unwrap().others.is_empty());
+    config.train.members = 2;
+    assert!(run(&config, &out, Extent { resume: true, stop_after: Some(2) }).is_none());
+    let resumed = run(&config, &out, resume).unwrap();
+    assert_eq!(weights(&resumed), weights(&whole));
+    assert_eq!(weights_of(&resumed.others[0]), weights_of(&whole.others[0]));
+
+    let finished = finish(&resumed).unwrap();
+    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 32));
+    assert_eq!(finished.bundle().manifest.encoder.network, "2 x edge");
+
+    let turn = one_at_a_time();
+    let with = |members: i64| {
+        open(&out, |saved| Config::load_text("saved", saved, &[("train.members".into(), members.into())]))
+    };
+    assert_eq!(finish(&with(1).unwrap()).unwrap().folded.embedding_dim(), 16);
+    let error = with(3).unwrap_err().to_string();
+    assert!(error.contains("member-3: holds no checkpoint.json") && error.contains("--resume"), "{error}");
+    drop(turn);
 }
 
 #[test]

@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn a_quantized_graph_gives_what_tract_makes_of_it() {
         for (seed, places, channels) in [(1, false, 3), (2, true, 3), (3, false, 1)] {
-            let shape = if places { [36, 8] } else { [1, 288] };
+            let shape = if places { [36, 12] } else { [1, 432] };
             let onnx = with_every_node(seed, channels).finish(places, shape.map(|n| n as i64), channels);
             let input = InputSpec { channels: channels as u32, ..INPUT };
             let ours = EncoderPlan::new(&onnx, Form::Int8, input.clone(), shape).unwrap();
@@ -57,7 +57,7 @@ mod tests {
         let mut graph = with_every_node(1, 3);
         graph.node("Abs", &["map"], "abs", vec![]);
         graph.nodes.last_mut().unwrap().output = vec!["mapped".into()];
-        let bytes = graph.finish(false, [1, 288], 3);
+        let bytes = graph.finish(false, [1, 432], 3);
         let mut proto = pb::ModelProto::decode(bytes.as_slice()).unwrap();
         assert!(read(&proto, &INPUT).is_none());
         // The extra node taken away, or a second reader of what a leaky ReLU is folded into.
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn groups_of_several_channels_are_left_to_tract() {
-        let onnx = with_every_node(1, 3).finish(false, [1, 288], 3);
+        let onnx = with_every_node(1, 3).finish(false, [1, 432], 3);
         let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();
         for (output, groups) in [("each", 6), ("each", 0), ("each", -1), ("body", 20), ("body", 2)] {
             let mut proto = whole.clone();

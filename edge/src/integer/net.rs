@@ -16,17 +16,15 @@ pub struct NetSpec {
     pub scale: f32,
     /// First to last.
     pub steps: Vec<StepSpec>,
-    /// The last map.
-    pub result: usize,
-    /// What one step of it is worth.
-    pub result_scale: f32,
-    /// What becomes of it.
+    /// The last maps, of one size, whose channels stand side by side, and what one step of each is worth.
+    pub results: Vec<(usize, f32)>,
+    /// What becomes of them.
     pub readout: Readout,
     /// Embeddings shorter than this are divided by it.
     pub min_norm: f32,
 }
 
-/// What becomes of the last map, in floats, before embeddings are scaled to unit length.
+/// What becomes of the last maps, in floats, before embeddings are scaled to unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Readout {
     /// One embedding of all its values, channel by channel.
@@ -37,7 +35,7 @@ pub enum Readout {
     Pooled {
         /// \[out, inputs\].
         weight: Vec<f32>,
-        /// Channels of the map.
+        /// Channels of the maps.
         inputs: usize,
         /// \[out\].
         bias: Vec<f32>,
@@ -87,8 +85,7 @@ pub struct Net {
     table: [u8; 256],
     maps: Vec<Map>,
     steps: Vec<Step>,
-    result: usize,
-    result_scale: f32,
+    results: Vec<(usize, f32)>,
     readout: Readout,
     min_norm: f32,
 }
@@ -142,9 +139,12 @@ impl Net {
             })
         };
         let steps = spec.steps.iter().enumerate().map(made).collect::<Option<_>>()?;
-        let last = maps.get(spec.result)?;
+        let last = spec.results.iter().map(|(map, _)| maps.get(*map)).collect::<Option<Vec<_>>>()?;
+        let size = |map: &Map| (map.height, map.width);
+        (!last.is_empty() && last.iter().all(|map| size(map) == size(last[0]))).then_some(())?;
         if let Readout::Pooled { weight, inputs, bias } = &spec.readout {
-            (*inputs == last.channels && Some(weight.len()) == inputs.checked_mul(bias.len())).then_some(())?;
+            let channels = last.iter().map(|map| map.channels).sum::<usize>();
+            (*inputs == channels && Some(weight.len()) == inputs.checked_mul(bias.len())).then_some(())?;
         }
         Some(Net {
             path,
@@ -152,8 +152,7 @@ impl Net {
             table: std::array::from_fn(|byte| quantized(byte as f32, spec.scale, path)),
             maps,
             steps,
-            result: spec.result,
-            result_scale: spec.result_scale,
+            results: spec.results.clone(),
             readout: spec.readout.clone(),
             min_norm: spec.min_norm,
         })
@@ -161,10 +160,11 @@ impl Net {
 
     /// Embeddings of a picture, and their length.
     pub fn shape(&self) -> [usize; 2] {
-        let last = &self.maps[self.result];
+        let last = || self.results.iter().map(|(map, _)| &self.maps[*map]);
+        let (pixels, channels) = (last().next().map_or(0, Map::pixels), last().map(|map| map.channels).sum());
         match &self.readout {
-            Readout::Flat => [1, last.pixels() * last.channels],
-            Readout::Places => [last.pixels(), last.channels],
+            Readout::Flat => [1, pixels * channels],
+            Readout::Places => [pixels, channels],
             Readout::Pooled { bias, .. } => [1, bias.len()],
         }
     }
@@ -198,7 +198,12 @@ impl Net {
                 }
             }
         }
-        self.read_out(&buffers.maps[self.result], &mut buffers.means, embeddings);
+        self.read_out(&buffers.maps, &mut buffers.means, embeddings);
+    }
+
+    fn last_map<'a>(&'a self, map: usize, scale: f32, bytes: &'a [u8]) -> LastMap<'a> {
+        let map = &self.maps[map];
+        LastMap { map, bytes, flip: map.range.flip(self.path), scale }
     }
 
     fn take_in(&self, rgb: &[u8], out: &mut [u8]) {
@@ -215,29 +220,28 @@ impl Net {
         }
     }
 
-    fn read_out(&self, map_bytes: &[u8], means: &mut Vec<f32>, embeddings: &mut Vec<f32>) {
-        let map = &self.maps[self.result];
-        let flip = map.range.flip(self.path);
-        let value = |byte: u8| map.range.value(byte ^ flip) * self.result_scale;
-        let pixels = (0..map.height).flat_map(|row| (0..map.width).map(move |column| map.at(row, column)));
+    fn read_out(&self, maps: &[Vec<u8>], means: &mut Vec<f32>, embeddings: &mut Vec<f32>) {
+        let results = || self.results.iter().map(|&(map, scale)| self.last_map(map, scale, &maps[map]));
         embeddings.clear();
         match &self.readout {
             Readout::Places => {
-                for at in pixels {
-                    embeddings.extend(map_bytes[at..][..map.channels].iter().map(|&byte| value(byte)));
+                let size = results().next().map_or((0, 0), |last| (last.map.height, last.map.width));
+                for (row, column) in (0..size.0).flat_map(|row| (0..size.1).map(move |column| (row, column))) {
+                    for last in results() {
+                        let bytes = &last.bytes[last.map.at(row, column)..][..last.map.channels];
+                        embeddings.extend(bytes.iter().map(|&byte| last.value(byte)));
+                    }
                 }
             }
-            Readout::Flat => {
-                for channel in 0..map.channels {
-                    embeddings.extend(pixels.clone().map(|at| value(map_bytes[at + channel])));
-                }
-            }
+            Readout::Flat => results().for_each(|last| {
+                (0..last.map.channels).for_each(|channel| embeddings.extend(last.channel(channel)));
+            }),
             Readout::Pooled { weight, inputs, bias } => {
                 means.clear();
-                let mean = |channel| {
-                    pixels.clone().map(|at| value(map_bytes[at + channel])).sum::<f32>() / map.pixels() as f32
-                };
-                means.extend((0..map.channels).map(mean));
+                for last in results() {
+                    let mean = |channel| last.channel(channel).sum::<f32>() / last.map.pixels() as f32;
+                    means.extend((0..last.map.channels).map(mean));
+                }
                 let rows = weight.chunks_exact(*inputs).zip(bias);
                 embeddings.extend(rows.map(|(row, b)| row.iter().zip(&*means).map(|(w, m)| w * m).sum::<f32>() + b));
             }
@@ -247,6 +251,29 @@ impl Net {
             let length = z.iter().map(|v| v * v).sum::<f32>().sqrt().max(self.min_norm);
             z.iter_mut().for_each(|v| *v /= length);
         }
+    }
+}
+
+/// One of the last maps.
+struct LastMap<'a> {
+    map: &'a Map,
+    bytes: &'a [u8],
+    /// As the map's path keeps the bytes.
+    flip: u8,
+    /// What one step is worth.
+    scale: f32,
+}
+
+impl LastMap<'_> {
+    /// What a byte stands for.
+    fn value(&self, byte: u8) -> f32 {
+        self.map.range.value(byte ^ self.flip) * self.scale
+    }
+
+    /// A channel's values, row by row.
+    fn channel(&self, channel: usize) -> impl Iterator<Item = f32> {
+        let pixels = (0..self.map.height).flat_map(|row| (0..self.map.width).map(move |column| (row, column)));
+        pixels.map(move |(row, column)| self.value(self.bytes[self.map.at(row, column) + channel]))
     }
 }
 

@@ -3,7 +3,8 @@
 //! What is known: uint8 with a zero point of 128, or of 0 after a ReLU; QuantizeLinear of the picture; QLinearConv with int8
 //! weights, dense or depthwise; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
 //! QuantizeLinear.
-//! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
+//! After the last DequantizeLinear, of which there is one for each member of an ensemble, whose maps Concat puts side by side:
+//! Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
 //! Div to unit length. A graph with anything else in it is left to tract.
 
 use super::conv::{Activation, ConvSpec};
@@ -68,8 +69,8 @@ impl<'a> Reader<'a> {
         let picture = graph.input.iter().find(|i| !constants.contains_key(i.name.as_str()))?;
         let (size, channels) = ([input.height as usize, input.width as usize], input.channels as usize);
         let readout = Readout::Flat;
-        let (steps, min_norm) = (Vec::new(), 0.0);
-        let spec = NetSpec { size, channels, scale: 0.0, steps, result: 0, result_scale: 0.0, readout, min_norm };
+        let (steps, results, min_norm) = (Vec::new(), Vec::new(), 0.0);
+        let spec = NetSpec { size, channels, scale: 0.0, steps, results, readout, min_norm };
         let values = HashMap::from([(picture.name.clone(), Value::Picture)]);
         Some(Reader { constants, readers, values, spec })
     }
@@ -119,9 +120,15 @@ impl<'a> Reader<'a> {
 
     /// Reads what follows the last map.
     fn finish(mut self, nodes: &[&pb::NodeProto], output: &pb::ValueInfoProto) -> Option<NetSpec> {
-        let Value::Float(map, Quantization { scale, .. }) = self.value(nodes.first()?, 0)? else { return None };
+        let first = nodes.first()?;
+        let is_members = first.op_type == "Concat" && Attributes(first).int("axis", 0) == 1;
+        for input in if is_members { first.input.as_slice() } else { first.input.get(..1)? } {
+            let Value::Float(map, Quantization { scale, .. }) = *self.values.get(input)? else { return None };
+            self.spec.results.push((map, scale));
+        }
         let operations: Vec<&str> = nodes.iter().map(|node| node.op_type.as_str()).collect();
         let (head, tail) = operations.split_at(operations.len().checked_sub(4)?);
+        let (head, named) = if is_members { (head.get(1..)?, nodes.get(1..)?) } else { (head, nodes) };
         (tail == ["Flatten", "ReduceL2", "Max", "Div"]).then_some(())?;
         let (&flatten, length, at_least, unit) = match nodes {
             [.., flatten, length, at_least, unit] => (flatten, length, at_least, unit),
@@ -136,7 +143,7 @@ impl<'a> Reader<'a> {
             && Attributes(length).int("keepdims", 1) == 1;
         is_chain.then_some(())?;
         let axis = Attributes(flatten).int("axis", 1);
-        self.spec.readout = match (head, nodes) {
+        self.spec.readout = match (head, named) {
             ([], _) if axis == 1 => Readout::Flat,
             (["Transpose"], [places, ..]) if axis == 3 && Attributes(places).ints("perm") == Some(&[0, 2, 3, 1]) => {
                 Readout::Places
@@ -153,7 +160,6 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         self.spec.min_norm = self.scale(at_least, 1)?;
-        (self.spec.result, self.spec.result_scale) = (map, scale);
         Some(self.spec)
     }
 

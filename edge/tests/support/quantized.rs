@@ -99,7 +99,8 @@ impl Graph {
     }
 }
 
-/// A graph with each kind of node that is known; its last value is `map`, 8 channels in floats.
+/// A graph with each kind of node that is known, of two members; its last value is `map`, 8 channels of the first and 4 of
+/// the second in floats.
 pub fn with_every_node(seed: u64, channels: i64) -> Graph {
     let mut graph = Graph::new(seed);
     graph.conv(["q", "image_step", "middle"], ("stem", "zero"), [12, channels, 3, 1]);
@@ -121,6 +122,10 @@ pub fn with_every_node(seed: u64, channels: i64) -> Graph {
     graph.node("Relu", &["sum"], "sum_relu", vec![]);
     graph.node("QuantizeLinear", &["sum_relu", "sum_step", "zero"], "block", vec![]);
     graph.conv(["block", "sum_step", "zero"], ("last", "middle"), [8, 20, 1, 1]);
-    graph.node("DequantizeLinear", &["last", "step", "middle"], "map", vec![]);
+    graph.node("DequantizeLinear", &["last", "step", "middle"], "first_map", vec![]);
+    graph.conv(["q", "image_step", "middle"], ("second_stem", "zero"), [5, channels, 3, 2]);
+    graph.conv(["second_stem", "step", "zero"], ("second", "middle"), [4, 5, 3, 2]);
+    graph.node("DequantizeLinear", &["second", "step", "middle"], "second_map", vec![]);
+    graph.node("Concat", &["first_map", "second_map"], "map", vec![int("axis", 1)]);
     graph
 }

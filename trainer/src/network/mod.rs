@@ -334,7 +334,7 @@ impl Autoencoder {
             ([layers @ .., Layer::Mean, linear], None) => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
             (layers, None) => (fold(layers)?, Readout::Flatten),
         };
-        Ok(FoldedNet { input: self.input.clone(), layers, readout })
+        Ok(FoldedNet { input: self.input.clone(), members: vec![layers], readout })
     }
 }
 

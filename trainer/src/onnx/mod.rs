@@ -12,15 +12,15 @@ use graph::{Chain, float, int, ints};
 /// The f32 form: Conv, Relu or LeakyRelu, MaxPool, Add. The net is one that [`FoldedNet::check`] lets pass.
 pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
-    float_layers(&mut chain, &net.layers);
+    members(&mut chain, &net.members, |chain, _, layers| float_layers(chain, layers));
     read_out(&mut chain, &net.readout);
     chain.finish(net.readout.vectors(), net.embedding_dim(), MIN_NORM)
 }
 
 /// The int8 form: the image is quantized once, then QLinearConv with int8 weights and uint8 values, whose zero point is 128,
 /// or 0 after a ReLU, which is the saturation at 0; max pooling on the integers; leaky ReLU and the sum of a residual block
-/// between DequantizeLinear and QuantizeLinear (there is no integer form of them in ONNX), and one DequantizeLinear before
-/// readout and unit length.
+/// between DequantizeLinear and QuantizeLinear (there is no integer form of them in ONNX), and one DequantizeLinear for each
+/// member before readout and unit length.
 pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
     chain.byte(MIDDLE, 128);
@@ -28,8 +28,11 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     chain.int8s(WEIGHT_ZERO, &[], [0]);
     let image = Quantization::new(&mut chain, "image.scale", net.input_scale, Activation::Identity);
     chain.node("image.quantize", "QuantizeLinear", &image.inputs(), vec![]);
-    let last = integer_layers(&mut chain, &net.layers, image);
-    chain.node("dequantize", "DequantizeLinear", &last.inputs(), vec![]);
+    members(&mut chain, &net.members, |chain, number, member| {
+        let last = integer_layers(chain, &member.layers, image.clone());
+        let name = if number == 1 { "dequantize".into() } else { format!("member{number}.dequantize") };
+        chain.node(&name, "DequantizeLinear", &last.inputs(), vec![]);
+    });
     read_out(&mut chain, &net.readout);
     chain.finish(net.readout.vectors(), net.embedding_dim, MIN_NORM)
 }
@@ -55,6 +58,25 @@ impl Quantization {
 
     fn inputs(&self) -> [&str; 2] {
         [&self.scale, self.zero]
+    }
+}
+
+/// Adds each member, which takes the newest value there is now, by `add`, which is told its number; then, of several, their
+/// maps side by side.
+fn members<M>(chain: &mut Chain, members: &[M], add: impl Fn(&mut Chain, usize, &M)) {
+    let entering = chain.value.clone();
+    let mut maps = Vec::new();
+    for (number, member) in (1..).zip(members) {
+        chain.value.clone_from(&entering);
+        add(chain, number, member);
+        maps.push(chain.value.clone());
+    }
+    if let [first, others @ ..] = maps.as_slice()
+        && !others.is_empty()
+    {
+        chain.value.clone_from(first);
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        chain.node("members", "Concat", &others, vec![int("axis", 1)]);
     }
 }
 

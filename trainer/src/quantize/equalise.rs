@@ -15,7 +15,7 @@ const SETTLED: f32 = 1e-2;
 pub(crate) fn equalise(net: &FoldedNet) -> FoldedNet {
     let mut net = net.clone();
     for _ in 0..SWEEPS {
-        if sweep(&mut net.layers) < SETTLED {
+        if net.members.iter_mut().map(|layers| sweep(layers)).fold(0.0, f32::max) < SETTLED {
             break;
         }
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn net(layers: Vec<FoldedLayer>, readout: Readout) -> FoldedNet {
-        FoldedNet { input: InputSpec { width: 8, height: 8, channels: 3 }, layers, readout }
+        FoldedNet { input: InputSpec { width: 8, height: 8, channels: 3 }, members: vec![layers], readout }
     }
 
     /// The net, equalised, after a check that its function has stayed.

@@ -9,7 +9,8 @@ mod simulate;
 
 pub use choose::{Choice, quantize_best};
 pub use net::{
-    Calibration, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual, WeightScales,
+    Calibration, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedMember, QuantizedNet, QuantizedResidual,
+    WeightScales,
 };
 
 use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, FoldedResidual};
@@ -77,13 +78,17 @@ pub fn quantize(
     check(net, images, options)?;
     let _guard = tch::no_grad_guard();
     let net = if options.equalise { equalise::equalise(net) } else { net.clone() };
-    let mut streams = Streams::new(&net, images)?;
-    let (layers, _) = quantize_layers(&net.layers, INPUT_SCALE, &mut streams, options)?;
+    let streams = Streams::new(&net, images)?;
+    let member = |layers: &Vec<_>| {
+        let (layers, output_scale) = quantize_layers(layers, INPUT_SCALE, &mut streams.shallow_clone(), options)?;
+        Ok::<_, QuantizeError>(QuantizedMember { layers, output_scale })
+    };
+    let members = net.members.iter().map(member).collect::<Result<_, _>>()?;
     Ok(QuantizedNet {
         input: net.input.clone(),
         input_scale: INPUT_SCALE,
         embedding_dim: net.embedding_dim(),
-        layers,
+        members,
         readout: net.readout.clone(),
         options: *options,
     })

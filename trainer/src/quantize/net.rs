@@ -16,15 +16,24 @@ pub struct QuantizedNet {
     pub input_scale: f32,
     /// Length d of the embedding.
     pub embedding_dim: usize,
-    /// The layers, first to last, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
-    pub layers: Vec<QuantizedLayer>,
-    /// What becomes of the last layer's map, in floats as in the [`FoldedNet`](crate::folded::FoldedNet).
+    /// The members, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
+    pub members: Vec<QuantizedMember>,
+    /// What becomes of the members' last maps, in floats as in the [`FoldedNet`](crate::folded::FoldedNet).
     pub readout: Readout,
     /// How it was made.
     pub options: QuantizeOptions,
 }
 
-/// One layer of a [`QuantizedNet`].
+/// One member of a [`QuantizedNet`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedMember {
+    /// The layers, first to last.
+    pub layers: Vec<QuantizedLayer>,
+    /// The scale of the last one's result.
+    pub output_scale: f32,
+}
+
+/// One layer of a [`QuantizedMember`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum QuantizedLayer {
     /// A convolution with its activation.
@@ -154,21 +163,11 @@ impl fmt::Display for QuantizeOptions {
 }
 
 impl QuantizedNet {
-    /// The convolutions in integers, first to last; of a residual block the body's before the shortcut's.
+    /// The convolutions in integers, first to last, member by member; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
         let mut found = Vec::new();
-        collect(&self.layers, &mut found);
+        self.members.iter().for_each(|member| collect(&member.layers, &mut found));
         found.into_iter()
-    }
-
-    /// The scale of the last layer's result.
-    pub fn output_scale(&self) -> f32 {
-        let scale = |layer: &QuantizedLayer| match layer {
-            QuantizedLayer::Conv(conv) => Some(conv.output_scale),
-            QuantizedLayer::Residual(residual) => Some(residual.output_scale),
-            QuantizedLayer::MaxPool(_) => None,
-        };
-        self.layers.iter().rev().find_map(scale).unwrap_or(self.input_scale)
     }
 }
 

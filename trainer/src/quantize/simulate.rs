@@ -16,12 +16,14 @@ impl QuantizedNet {
     /// network computes them. On the CPU, in batches.
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
-        let (layers, readout) = (steps(&self.layers)?, FloatReadout::new(&self.readout)?);
+        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, f64::from(m.output_scale))));
+        let members = members.collect::<Result<Vec<_>, TchError>>()?;
+        let readout = FloatReadout::new(&self.readout)?;
         let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
-            let x = run(&layers, quantize_linear(&x?, self.input_scale, Identity)?)?;
-            let dequantized = x.f_mul_scalar(f64::from(self.output_scale()))?;
-            push_rows(&unit_rows(&readout.run(&dequantized)?)?, &mut rows)?;
+            let x = quantize_linear(&x?, self.input_scale, Identity)?;
+            let maps = members.iter().map(|(steps, scale)| run(steps, x.shallow_clone())?.f_mul_scalar(*scale));
+            push_rows(&unit_rows(&readout.run(&maps.collect::<Result<Vec<_>, _>>()?)?)?, &mut rows)?;
         }
         matrix(rows, n * self.readout.vectors(), self.embedding_dim)
     }

@@ -47,7 +47,12 @@ pub fn resnet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
     }
     net.conv(d, 1, 1, 0, Activation::Identity);
     let Some(FoldedLayer::Conv(linear)) = net.layers.pop() else { unreachable!() };
-    FoldedNet { input: net.input, layers: net.layers, readout: Readout::Pooled(linear) }
+    FoldedNet { input: net.input, members: vec![net.layers], readout: Readout::Pooled(linear) }
+}
+
+/// Two or more of these as the members of one.
+pub fn joined(nets: impl IntoIterator<Item = FoldedNet>) -> FoldedNet {
+    FoldedNet::join(nets).unwrap()
 }
 
 /// n images of bytes scaled to -1..=1: noise of several grain sizes, so that neighbouring pixels are alike.
@@ -160,6 +165,6 @@ impl Builder {
     fn finish(mut self, d: usize) -> FoldedNet {
         let k = self.size;
         self.conv(d, k, 1, 0, Activation::Identity);
-        FoldedNet { input: self.input, layers: self.layers, readout: Readout::Flatten }
+        FoldedNet { input: self.input, members: vec![self.layers], readout: Readout::Flatten }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test program uses all of it")]
 
 use salad_trainer::config::Config;
+use salad_trainer::model::Model;
 use salad_trainer::train::{Extent, TrainError, Trained, train};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -69,8 +70,13 @@ pub fn run(config: &Config, out: &Path, extent: Extent) -> Option<Trained> {
 
 /// The values of a network, bit by bit.
 pub fn weights(trained: &Trained) -> Vec<(String, Vec<u32>)> {
+    weights_of(&trained.model)
+}
+
+/// The values of one network.
+pub fn weights_of(model: &Model) -> Vec<(String, Vec<u32>)> {
     let bits = |t: &tch::Tensor| {
         salad_trainer::network::to_floats(t).unwrap().into_iter().map(f32::to_bits).collect::<Vec<u32>>()
     };
-    trained.model.variables().iter().map(|(name, t)| (name.clone(), bits(t))).collect()
+    model.variables().iter().map(|(name, t)| (name.clone(), bits(t))).collect()
 }

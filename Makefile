@@ -61,7 +61,7 @@ test-streams: ## network cameras that are killed and come back: RTSP and HTTP se
 
 test-home-assistant: ## holds what Home Assistant is told against its own schemas; takes Python 3.13
 	@scripts/setup.sh packages brokers
-	cargo test $(CARGO_FLAGS) -p salad-shared -p salad-edge --test mqtt home_assistant
+	cargo test $(CARGO_FLAGS) --workspace --test mqtt home_assistant
 	@scripts/test-home-assistant.sh
 
 test-alerts: ## kills the edge and the receivers of its alerts KILLS=20 times, and holds what came against what happened; EVENTS=1000

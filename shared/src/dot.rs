@@ -76,12 +76,21 @@ mod x86 {
                         *sum = _mm512_dpwssd_epi32(*sum, _mm512_cvtepi8_epi16(row), q);
                     }
                 }
-                *out = sums.map(|sum| _mm512_reduce_add_epi32(sum));
+                _mm_storeu_si128(out.as_mut_ptr().cast(), totals(sums));
             }
         }
         for (out, row) in last.iter_mut().zip(rows[whole * dim..].chunks_exact(dim.max(1))) {
             *out = product(row, query);
         }
+    }
+
+    /// The total of each, which together take hardly more steps than one.
+    #[target_feature(enable = "avx2,avx512f")]
+    fn totals(sums: [__m512i; ROWS]) -> __m128i {
+        let halves = sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
+        let [a, b, c, d] = halves;
+        let quarters = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        _mm_add_epi32(_mm256_castsi256_si128(quarters), _mm256_extracti128_si256::<1>(quarters))
     }
 
     /// # Safety

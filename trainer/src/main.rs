@@ -36,7 +36,7 @@ enum Command {
         /// Go on with the run in --out where it was stopped.
         #[arg(long)]
         resume: bool,
-        /// Stop once so many epochs are done; --resume goes on another time.
+        /// Stop once so many epochs are done, of an ensemble in any member; --resume goes on another time.
         #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u32).range(1..))]
         stop_after: Option<u32>,
         #[command(flatten)]

@@ -221,7 +221,7 @@ fn clamp(value: f32, [least, largest]: [f32; 2]) -> f32 {
 }
 
 /// Runs a layer with one kernel; in a function for which the kernel's instructions are enabled, all of it uses them. `P1`,
-/// `P2` and `P4` are the pixels of a block of one, two and four times sixteen channels.
+/// `P2` and `P4` are the pixels of a block of one, two and four times sixteen channels, where the kernel takes so many.
 #[inline(always)]
 pub fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize, const P4: usize>(
     layer: &Layer,
@@ -229,10 +229,11 @@ pub fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize
     output: &mut [u8],
 ) {
     let blocks = layer.scaling.len();
+    let most = <K as Kernel<Quad>>::VECTORS;
     let mut block = 0;
     let single = layer.output.pixels() == 1;
     while block < blocks {
-        block += match (&layer.weights, blocks - block, single) {
+        block += match (&layer.weights, most.min(blocks - block), single) {
             (Weights::Depthwise(rows), _, false) => columns::<K, _, P1, 1>(layer, rows, block, input, output),
             (Weights::Depthwise(rows), _, true) => columns::<K, _, 1, 1>(layer, rows, block, input, output),
             (Weights::Dense(quads), 4.., false) => columns::<K, _, P4, 4>(layer, quads, block, input, output),

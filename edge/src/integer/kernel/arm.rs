@@ -27,13 +27,15 @@ pub fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
 #[target_feature(enable = "neon,dotprod")]
 fn run_dot(layer: &Layer, input: &[u8], output: &mut [u8]) {
     // 24 accumulators at most, the weights, and a pixel's bytes: of 32 registers.
-    run_layer::<Dot, 6, 3, 1>(layer, input, output);
+    run_layer::<Dot, 6, 1, 1>(layer, input, output);
 }
 
 /// Sixteen channels in four registers.
 struct Dot;
 
 impl Registers for Dot {
+    const VECTORS: usize = 1;
+
     type Sums = [int32x4_t; 4];
 
     #[inline(always)]
@@ -64,7 +66,8 @@ impl Multiply<Quad> for Dot {
 
     #[inline(always)]
     unsafe fn bytes(at: *const u8) -> int8x16_t {
-        unsafe { four(at) }
+        // Four, four times.
+        unsafe { vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
     }
 
     #[inline(always)]
@@ -119,54 +122,68 @@ impl Multiply<Row> for Dot {
 struct Neon;
 
 impl Kernel<Quad> for Neon {
+    // Two pixels' sums take half the registers, and what is multiplied most of the others.
+    const VECTORS: usize = 1;
+
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, Quad, PIXELS, VECTORS>,
     ) -> [[Sums; VECTORS]; PIXELS] {
         let Steps { rows, row_stride, units, stride } = window.steps;
-        let per_vector = rows * units;
-        let mut next = window.weights.as_ptr();
+        let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
         // SAFETY: Window::new checked that all rows of all pixels lie in `input` and how many quads there are.
         unsafe {
-            // For each four channels two registers, whose neighbouring sums belong together.
-            let mut sums = [[[[vdupq_n_s32(0); 2]; 4]; VECTORS]; PIXELS];
-            for row in 0..rows {
-                let mut quad = 0;
-                while quad < units {
-                    let pair = quad + 1 < units;
-                    for i in 0..PIXELS {
-                        let at = window.input.as_ptr().add(window.at[i] + row * row_stride + stride * quad);
-                        let bytes = four(at);
-                        let more = if pair { four(at.add(stride)) } else { vdupq_n_s8(0) };
-                        for v in 0..VECTORS {
-                            let first: *const i8 = next.add(v * per_vector).cast();
-                            for q in 0..4 {
-                                let weights = vld1q_s8(first.add(16 * q));
-                                let second = if pair { vld1q_s8(first.add(64 + 16 * q)) } else { weights };
-                                let low = vmull_s8(vget_low_s8(weights), vget_low_s8(bytes));
-                                let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(more));
-                                let high = vmull_high_s8(weights, bytes);
-                                let high = vmlal_high_s8(high, second, more);
-                                sums[i][v][q][0] = vpadalq_s16(sums[i][v][q][0], low);
-                                sums[i][v][q][1] = vpadalq_s16(sums[i][v][q][1], high);
-                            }
-                        }
+            for v in 0..VECTORS {
+                let mut next = window.weights.as_ptr().add(v * rows * units);
+                // A register for each two channels; neighbouring sums belong together.
+                let mut sums = [[vdupq_n_s32(0); LANES / 2]; PIXELS];
+                for row in 0..rows {
+                    let mut at = window.at.map(|at| window.input.as_ptr().add(at + row * row_stride));
+                    for _ in 0..units / 2 {
+                        add_quads(&mut sums, at.map(|at| [four(at), four(at.add(stride))]), next);
+                        next = next.add(2);
+                        at = at.map(|at| at.add(2 * stride));
                     }
-                    let step = 1 + usize::from(pair);
-                    next = next.add(step);
-                    quad += step;
+                    if units % 2 == 1 {
+                        add_quads(&mut sums, at.map(|at| [four(at)]), next);
+                        next = next.add(1);
+                    }
                 }
-            }
-            let mut out = [[Sums([0; LANES]); VECTORS]; PIXELS];
-            for i in 0..PIXELS {
-                for v in 0..VECTORS {
+                for i in 0..PIXELS {
                     for q in 0..4 {
-                        let [low, high] = sums[i][v][q];
-                        vst1q_s32(out[i][v].0.as_mut_ptr().add(4 * q), vpaddq_s32(low, high));
+                        let four = vpaddq_s32(sums[i][2 * q], sums[i][2 * q + 1]);
+                        vst1q_s32(out[i][v].0.as_mut_ptr().add(4 * q), four);
                     }
                 }
             }
-            out
+        }
+        out
+    }
+}
+
+/// Adds the products of one or two neighbouring quads, which fit 16 bits together.
+///
+/// # Safety
+/// There are so many quads to read.
+#[inline(always)]
+unsafe fn add_quads<const PIXELS: usize, const QUADS: usize>(
+    sums: &mut [[int32x4_t; LANES / 2]; PIXELS],
+    bytes: [[int8x8_t; QUADS]; PIXELS],
+    quads: *const Quad,
+) {
+    for two in 0..LANES / 2 {
+        // SAFETY: the caller's.
+        let weights =
+            std::array::from_fn::<_, QUADS, _>(|n| unsafe { vld1_s8(quads.add(n).cast::<i8>().add(8 * two)) });
+        for i in 0..PIXELS {
+            // SAFETY: every 64-bit ARM has these instructions.
+            unsafe {
+                let mut products = vmull_s8(weights[0], bytes[i][0]);
+                for n in 1..QUADS {
+                    products = vmlal_s8(products, weights[n], bytes[i][n]);
+                }
+                sums[i][two] = vpadalq_s16(sums[i][two], products);
+            }
         }
     }
 }
@@ -182,12 +199,12 @@ impl Kernel<Row> for Neon {
     }
 }
 
-/// Four bytes, four times.
+/// Four bytes, twice.
 ///
 /// # Safety
 /// There are four to read.
 #[inline(always)]
-unsafe fn four(at: *const u8) -> int8x16_t {
+unsafe fn four(at: *const u8) -> int8x8_t {
     // SAFETY: the caller's.
-    unsafe { vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
+    unsafe { vreinterpret_s8_s32(vdup_n_s32(at.cast::<i32>().read_unaligned())) }
 }

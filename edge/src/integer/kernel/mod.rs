@@ -181,6 +181,9 @@ impl<'a, U: Unit, const PIXELS: usize, const VECTORS: usize> Window<'a, U, PIXEL
 
 /// One processor's way to add up products.
 pub trait Kernel<U> {
+    /// Vectors of a block at most, 1, 2 or 4: what there are registers for.
+    const VECTORS: usize = 4;
+
     /// For each pixel and vector the sums of weight times byte over the window, bytes as [`Path::is_unsigned`] says.
     ///
     /// # Safety
@@ -192,6 +195,9 @@ pub trait Kernel<U> {
 
 /// Sixteen sums in a processor's registers, to which products are added.
 trait Registers {
+    /// [`Kernel::VECTORS`].
+    const VECTORS: usize = 4;
+
     /// Sixteen sums.
     type Sums: Copy;
 
@@ -225,6 +231,8 @@ trait Multiply<U>: Registers {
 }
 
 impl<U: Unit, R: Multiply<U>> Kernel<U> for R {
+    const VECTORS: usize = R::VECTORS;
+
     #[inline(always)]
     unsafe fn sums<const PIXELS: usize, const VECTORS: usize>(
         window: &Window<'_, U, PIXELS, VECTORS>,

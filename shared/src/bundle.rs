@@ -5,10 +5,12 @@ use crate::bank::{FloatBank, Int8Bank};
 use crate::manifest::Manifest;
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The largest bundle that is read or written, bytes.
@@ -99,28 +101,28 @@ impl Bundle {
 
     /// Checks a bundle's bytes and takes them apart; the error says which part is wrong and how.
     pub fn from_bytes(bytes: &[u8]) -> Result<Bundle, String> {
-        let mut parts = checked_parts(bytes)?;
-        let mut take = |name: &str| parts.iter_mut().find(|p| p.0 == name).map(|p| std::mem::take(&mut p.1));
-        let mut required = |name: &str| take(name).ok_or_else(|| format!("{name} is missing"));
-        let manifest: Manifest =
-            serde_json::from_slice(&required(MANIFEST)?).map_err(|e| format!("{MANIFEST}: {e}"))?;
+        let parts = checked_parts(bytes)?;
+        let required = |name: &str| {
+            let part = parts.iter().find(|p| p.0 == name);
+            part.map(|p| p.1.as_ref()).ok_or_else(|| format!("{name} is missing"))
+        };
+        let manifest: Manifest = read_json(MANIFEST, required(MANIFEST)?, serde_json::to_vec_pretty)?;
         manifest.check().map_err(|e| format!("{MANIFEST}: {e}"))?;
-        let (bank, bank_int8) = read_banks(&required(PROTOTYPES)?).map_err(|e| format!("{PROTOTYPES}: {e}"))?;
-        let calibration = serde_json::from_slice(&required(CALIBRATION)?).map_err(|e| format!("{CALIBRATION}: {e}"))?;
+        let (bank, bank_int8) = read_banks(required(PROTOTYPES)?).map_err(|e| format!("{PROTOTYPES}: {e}"))?;
+        let calibration = read_json(CALIBRATION, required(CALIBRATION)?, serde_json::to_vec)?;
         let model_card =
-            String::from_utf8(required(MODEL_CARD)?).map_err(|_| format!("{MODEL_CARD}: is not UTF-8 text"))?;
-        let (encoder_f32, encoder_int8) = (required(ENCODER_F32)?, required(ENCODER_INT8)?);
-        let thumbnails = parts.iter_mut().filter(|p| is_thumbnail(&p.0)).map(|p| std::mem::take(&mut p.1)).collect();
-        let bundle =
-            Bundle { manifest, encoder_f32, encoder_int8, bank, bank_int8, thumbnails, calibration, model_card };
+            std::str::from_utf8(required(MODEL_CARD)?).map_err(|_| format!("{MODEL_CARD}: is not UTF-8 text"))?;
+        let bundle = Bundle {
+            manifest,
+            encoder_f32: required(ENCODER_F32)?.to_vec(),
+            encoder_int8: required(ENCODER_INT8)?.to_vec(),
+            bank,
+            bank_int8,
+            thumbnails: parts.iter().filter(|p| is_thumbnail(&p.0)).map(|p| p.1.to_vec()).collect(),
+            calibration,
+            model_card: model_card.to_owned(),
+        };
         bundle.check()?;
-        // JSON and tensor headers leave some freedom (white space, order, digits); the format leaves none.
-        let again = bundle.to_bytes()?;
-        if again != bytes {
-            let (given, again) = (checked_parts(bytes)?, checked_parts(&again)?);
-            let different = given.iter().zip(&again).find(|(a, b)| a != b).map_or(SUMS, |(part, _)| part.0.as_str());
-            return Err(format!("{different}: is not written as Salad writes it"));
-        }
         Ok(bundle)
     }
 
@@ -135,20 +137,20 @@ impl Bundle {
         self.manifest.check()?;
         self.check()?;
         let json = |v: Result<Vec<u8>, serde_json::Error>| v.map_err(|e| e.to_string());
-        let mut parts = vec![
-            (MANIFEST.to_owned(), json(serde_json::to_vec_pretty(&self.manifest))?),
-            (ENCODER_F32.to_owned(), self.encoder_f32.clone()),
-            (ENCODER_INT8.to_owned(), self.encoder_int8.clone()),
-            (PROTOTYPES.to_owned(), write_banks(&self.bank, &self.bank_int8)?),
+        let mut parts: Vec<Part> = vec![
+            (MANIFEST.to_owned(), json(serde_json::to_vec_pretty(&self.manifest))?.into()),
+            (ENCODER_F32.to_owned(), self.encoder_f32.as_slice().into()),
+            (ENCODER_INT8.to_owned(), self.encoder_int8.as_slice().into()),
+            (PROTOTYPES.to_owned(), write_banks(&self.bank, &self.bank_int8)?.into()),
         ];
-        parts.extend(self.thumbnails.iter().enumerate().map(|(i, jpeg)| (thumbnail_name(i), jpeg.clone())));
-        parts.push((CALIBRATION.to_owned(), json(serde_json::to_vec(&self.calibration))?));
-        parts.push((MODEL_CARD.to_owned(), self.model_card.clone().into_bytes()));
-        parts.push((SUMS.to_owned(), sums(&parts).into_bytes()));
+        parts.extend(self.thumbnails.iter().enumerate().map(|(i, jpeg)| (thumbnail_name(i), jpeg.as_slice().into())));
+        parts.push((CALIBRATION.to_owned(), json(serde_json::to_vec(&self.calibration))?.into()));
+        parts.push((MODEL_CARD.to_owned(), self.model_card.as_bytes().into()));
+        parts.push((SUMS.to_owned(), sums(&parts).into_bytes().into()));
         for (name, content) in &parts {
             check_part_size(name, content.len() as u64)?;
         }
-        let bytes = write_tar(&parts).map_err(|e| e.to_string())?;
+        let bytes = write_tar(&parts, Vec::new()).map_err(|e| e.to_string())?;
         if bytes.len() as u64 > MAX_BUNDLE_BYTES {
             return Err(format!("{} bytes: a bundle has at most {MAX_BUNDLE_BYTES}", bytes.len()));
         }
@@ -193,7 +195,12 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-type Part = (String, Vec<u8>);
+/// Name and content.
+type Part<'a> = (String, Cow<'a, [u8]>);
+
+/// Said of a part that says what it should in another way: JSON and tensor headers leave some freedom (white space, order,
+/// digits), the format leaves none.
+const NOT_OURS: &str = "is not written as Salad writes it";
 
 fn read_file(path: &Path) -> Result<Vec<u8>, BundleError> {
     let io = |source| BundleError::Io { path: path.into(), source };
@@ -208,12 +215,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>, BundleError> {
 }
 
 /// Takes a tar apart and refuses anything the writer would not have written.
-fn checked_parts(bytes: &[u8]) -> Result<Vec<Part>, String> {
+fn checked_parts(bytes: &[u8]) -> Result<Vec<Part<'_>>, String> {
     let mut parts: Vec<Part> = Vec::new();
     let mut archive = tar::Archive::new(bytes);
     let entries = archive.entries().map_err(|_| NOT_A_TAR)?.raw(true);
     for entry in entries {
-        let mut entry = entry.map_err(|_| NOT_A_TAR)?;
+        let entry = entry.map_err(|_| NOT_A_TAR)?;
         let name = entry.path().ok().and_then(|p| p.to_str().map(str::to_owned));
         let name = name.ok_or("its tar: an entry's name is not text")?;
         if entry.header().entry_type() != tar::EntryType::Regular {
@@ -223,15 +230,17 @@ fn checked_parts(bytes: &[u8]) -> Result<Vec<Part>, String> {
             return Err(format!("{name}: does not belong there"));
         }
         check_part_size(&name, entry.size())?;
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).map_err(|e| format!("{name}: {e}"))?;
-        parts.push((name, content));
+        // What is read through the entry would be a copy.
+        let start = entry.raw_file_position();
+        let content = bytes.get(start as usize..).and_then(|rest| rest.get(..entry.size() as usize));
+        let content = content.ok_or_else(|| format!("{name}: is cut short"))?;
+        parts.push((name, content.into()));
     }
     let Some((last, listed)) = parts.pop().filter(|p| p.0 == SUMS) else {
         return Err("it is cut short: SHA256SUMS is not there".to_owned());
     };
     let expected = sums(&parts);
-    if listed != expected.as_bytes() {
+    if listed.as_ref() != expected.as_bytes() {
         let listed: BTreeMap<_, _> = std::str::from_utf8(&listed)
             .unwrap_or("")
             .lines()
@@ -243,7 +252,8 @@ fn checked_parts(bytes: &[u8]) -> Result<Vec<Part>, String> {
         return Err(format!("{wrong}: its content does not match its hash in {SUMS}"));
     }
     parts.push((last, listed));
-    if write_tar(&parts).map_err(|e| e.to_string())? != bytes {
+    let written = write_tar(&parts, Compared { to: bytes, same: true }).map_err(|e| e.to_string())?;
+    if !written.same || !written.to.is_empty() {
         return Err("its tar headers or padding are damaged".to_owned());
     }
     Ok(parts)
@@ -292,8 +302,29 @@ fn sums(parts: &[Part]) -> String {
     parts.iter().map(|(name, content)| format!("{}  {name}\n", sha256_hex(content))).collect()
 }
 
-fn write_tar(parts: &[Part]) -> io::Result<Vec<u8>> {
-    let mut builder = tar::Builder::new(Vec::new());
+/// A writer that holds what is written against what is there already.
+struct Compared<'a> {
+    /// What has still to come.
+    to: &'a [u8],
+    same: bool,
+}
+
+impl Write for Compared<'_> {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        match self.to.split_at_checked(written.len()) {
+            Some((next, rest)) if next == written => self.to = rest,
+            _ => self.same = false,
+        }
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_tar<W: Write>(parts: &[Part], out: W) -> io::Result<W> {
+    let mut builder = tar::Builder::new(out);
     for (name, content) in parts {
         let mut header = tar::Header::new_ustar();
         header.set_path(name)?;
@@ -304,7 +335,7 @@ fn write_tar(parts: &[Part]) -> io::Result<Vec<u8>> {
         header.set_mtime(0);
         header.set_size(content.len() as u64);
         header.set_cksum();
-        builder.append(&header, content.as_slice())?;
+        builder.append(&header, content.as_ref())?;
     }
     builder.into_inner()
 }
@@ -328,10 +359,23 @@ fn write_banks(bank: &FloatBank, int8: &Int8Bank) -> Result<Vec<u8>, String> {
     safetensors::serialize(tensors, None).map_err(|e| e.to_string())
 }
 
+/// Reads a part that `write` writes.
+fn read_json<T: Serialize + DeserializeOwned>(
+    name: &str,
+    bytes: &[u8],
+    write: impl Fn(&T) -> serde_json::Result<Vec<u8>>,
+) -> Result<T, String> {
+    let value: T = serde_json::from_slice(bytes).map_err(|e| format!("{name}: {e}"))?;
+    if write(&value).is_ok_and(|again| again == bytes) { Ok(value) } else { Err(format!("{name}: {NOT_OURS}")) }
+}
+
 fn read_banks(bytes: &[u8]) -> Result<(FloatBank, Int8Bank), String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     if tensors.len() != 5 {
         return Err(format!("{} tensors where there should be 5", tensors.len()));
+    }
+    if !safetensors::serialize(tensors.tensors(), None).is_ok_and(|again| again == bytes) {
+        return Err(NOT_OURS.to_owned());
     }
     let tensor = |name: &str, dtype, dims: usize| {
         let t = tensors.tensor(name).map_err(|e| format!("{name}: {e}"))?;
@@ -464,9 +508,9 @@ mod tests {
         let with = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
             let mut parts = checked_parts(&bytes).unwrap();
             parts.pop();
-            change(&mut parts.iter_mut().find(|p| p.0 == name).unwrap().1);
-            parts.push((SUMS.to_owned(), sums(&parts).into_bytes()));
-            Bundle::from_bytes(&write_tar(&parts).unwrap())
+            change(parts.iter_mut().find(|p| p.0 == name).unwrap().1.to_mut());
+            parts.push((SUMS.to_owned(), sums(&parts).into_bytes().into()));
+            Bundle::from_bytes(&write_tar(&parts, Vec::new()).unwrap())
         };
         assert_eq!(with(MANIFEST, &|_| ()), Ok(sample()));
         assert_eq!(with(MODEL_CARD, &|card| card.extend(b"more")).unwrap().model_card, "# sample\nmore");

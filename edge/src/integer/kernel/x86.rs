@@ -97,8 +97,6 @@ trait Part {
 }
 
 impl<R: Part, const N: usize> Registers for Parts<R, N> {
-    const VECTORS: usize = 4 / N;
-
     type Sums = [R::Of; N];
 
     #[inline(always)]

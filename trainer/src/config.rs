@@ -391,12 +391,16 @@ impl Config {
         }
     }
 
-    /// The configuration that member `number` is trained with, 1 to `train.members`: the first member's is this one, and the
-    /// others differ in the seed.
+    /// The configuration that member `number` is trained with, 1 to `train.members`: the first member's is this one, and each
+    /// other is a run by itself, from another seed.
     pub fn of_member(&self, number: u32) -> Config {
-        // TOML has no integers beyond those of 63 bits.
-        let seed = self.seed.wrapping_add(u64::from(number.saturating_sub(1)) * MEMBER_SEEDS) & (u64::MAX >> 1);
-        Config { seed, ..self.clone() }
+        let mut config = self.clone();
+        if number > 1 {
+            // TOML has no integers beyond those of 63 bits.
+            config.seed = self.seed.wrapping_add(u64::from(number - 1) * MEMBER_SEEDS) & (u64::MAX >> 1);
+            config.train.members = 1;
+        }
+        config
     }
 
     /// The places of `images` training images that have a row of the bank.

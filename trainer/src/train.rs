@@ -134,12 +134,19 @@ pub struct Extent {
 /// Trains into the folder `run`, or goes on where its checkpoint stands: one network, or an ensemble's members one after the
 /// other, the first in `run` itself and the others in folders within. `None` where it was told to stop on the way.
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
+    let (device, _) = prepare_device(config)?;
     let mut members = Vec::new();
     for number in 1..=config.train.members {
         let (config, folder) = (config.of_member(number), member_folder(run, number));
         // The run may have been stopped before this member began.
         let resume = extent.resume && (number == 1 || checkpoint::is_in(&folder));
         let saved = prepare_folder(&config, &folder, resume)?;
+        // Weights that do not fit are told before images are read.
+        if saved.is_none()
+            && let Some(weights) = &config.network.init
+        {
+            init::load(&Model::new(&config.network, &config.input_spec(), config.seed, device), weights)?;
+        }
         members.push((config, folder, saved));
     }
     let images = load_images(config, run)?;

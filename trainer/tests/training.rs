@@ -81,6 +81,8 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
         open(&out, |saved| Config::load_text("saved", saved, &[("train.members".into(), members.into())]))
     };
     assert_eq!(finish(&with(1).unwrap()).unwrap().folded.embedding_dim(), 16);
+    let alone = open(&out.join("member-2"), |saved| Config::load_text("saved", saved, &[])).unwrap();
+    assert_eq!(weights(&alone), weights_of(&whole.others[0]));
     let error = with(3).unwrap_err().to_string();
     assert!(error.contains("member-3: holds no checkpoint.json") && error.contains("--resume"), "{error}");
     drop(turn);

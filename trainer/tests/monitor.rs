@@ -13,8 +13,8 @@ use salad_trainer::rounds;
 use salad_trainer::tensorboard::projector;
 use salad_trainer::tensorboard::proto::Event;
 use salad_trainer::tensorboard::record::masked_crc32c;
-use salad_trainer::train::{Extent, Trained, open};
-use small_run::{config, images, one_at_a_time, run, weights};
+use salad_trainer::train::{Extent, Trained};
+use small_run::{config, images, one_at_a_time, opened, run, weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,7 @@ fn prepared() -> (tempfile::TempDir, Config) {
 }
 
 fn reopened(folder: &Path, keep: Keep) -> Trained {
-    let adjust = |saved: &str| {
-        let keep = toml::Value::String(format!("{keep:?}").to_lowercase());
-        Config::load_text("checkpoint.json", saved, &[("train.keep".to_owned(), keep)])
-    };
-    let _turn = one_at_a_time();
-    open(folder, adjust).unwrap()
+    opened(folder, &[("train.keep", format!("{keep:?}").to_lowercase().into())]).unwrap()
 }
 
 /// The events of a run, checked record by record.
@@ -182,8 +177,7 @@ fn a_run_that_kept_what_it_needs_is_finished_from_it() {
     let again = run(&config, &out, Extent { resume: true, stop_after: None }).unwrap();
     assert_eq!(weights(&trained), weights(&again));
     std::fs::remove_dir_all(out.join("rounds")).unwrap();
-    let _turn = one_at_a_time();
-    let error = open(&out, |saved| Config::load_text("checkpoint.json", saved, &[])).unwrap_err().to_string();
+    let error = opened(&out, &[]).unwrap_err().to_string();
     assert!(error.contains("round-001.safetensors") && error.contains("train.keep_rounds"), "{error}");
 }
 

@@ -9,8 +9,8 @@ use salad_trainer::config::Config;
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
 use salad_trainer::network::NetworkKind;
-use salad_trainer::train::{Extent, Trained, open};
-use small_run::{attempt, config, images, one_at_a_time, run, weights, weights_of};
+use salad_trainer::train::{Extent, Trained};
+use small_run::{attempt, config, images, one_at_a_time, opened, run, weights, weights_of};
 
 /// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
 /// CHANGELOG.md.
@@ -76,16 +76,12 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 32));
     assert_eq!(finished.bundle().manifest.encoder.network, "2 x edge");
 
-    let turn = one_at_a_time();
-    let with = |members: i64| {
-        open(&out, |saved| Config::load_text("saved", saved, &[("train.members".into(), members.into())]))
-    };
+    let with = |members: i64| opened(&out, &[("train.members", members.into())]);
     assert_eq!(finish(&with(1).unwrap()).unwrap().folded.embedding_dim(), 16);
-    let alone = open(&out.join("member-2"), |saved| Config::load_text("saved", saved, &[])).unwrap();
-    assert_eq!(weights(&alone), weights_of(&whole.others[0]));
     let error = with(3).unwrap_err().to_string();
     assert!(error.contains("member-3: holds no checkpoint.json") && error.contains("--resume"), "{error}");
-    drop(turn);
+    let alone = opened(&out.join("member-2"), &[]).unwrap();
+    assert_eq!(weights(&alone), weights_of(&whole.others[0]));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use salad_trainer::augment::AugmentConfig;
 use salad_trainer::bundle_parts::model_card;
 use salad_trainer::config::{Config, Prototypes};
 use salad_trainer::finish::finish;
-use salad_trainer::train::{Extent, Trained, open};
-use small_run::{config, picture, run};
+use salad_trainer::train::{Extent, Trained};
+use small_run::{config, opened, picture, run};
 use std::path::{Path, PathBuf};
 
 /// Pictures enough for no warning, trained on for a moment; `change` may spoil data or configuration first.
@@ -36,7 +36,7 @@ fn check(change: impl FnOnce(&Path, &mut Config), expected: &[&str]) {
         assert!(warning.contains(words), "no {words:?} in: {warning}");
     }
     assert!(!warning.contains('\n'));
-    let saved = open(&out, |saved| Config::load_text("checkpoint.json", saved, &[])).unwrap();
+    let saved = opened(&out, &[]).unwrap();
     assert_eq!(saved.history.warnings, trained.history.warnings);
     let checkpoint: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("checkpoint.json")).unwrap()).unwrap();

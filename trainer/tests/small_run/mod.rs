@@ -4,7 +4,7 @@
 
 use salad_trainer::config::Config;
 use salad_trainer::model::Model;
-use salad_trainer::train::{Extent, TrainError, Trained, train};
+use salad_trainer::train::{Extent, TrainError, Trained, open, train};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -62,6 +62,13 @@ pub fn one_at_a_time() -> MutexGuard<'static, ()> {
 pub fn attempt(config: &Config, out: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
     let _turn = one_at_a_time();
     train(config, out, extent)
+}
+
+/// Opens a finished run, with these keys changed.
+pub fn opened(out: &Path, keys: &[(&str, toml::Value)]) -> Result<Trained, TrainError> {
+    let _turn = one_at_a_time();
+    let keys: Vec<_> = keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    open(out, |saved| Config::load_text("checkpoint.json", saved, &keys))
 }
 
 pub fn run(config: &Config, out: &Path, extent: Extent) -> Option<Trained> {

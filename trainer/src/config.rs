@@ -392,7 +392,7 @@ impl Config {
     }
 
     /// The configuration that member `number` is trained with, 1 to `train.members`: the first member's is this one, and each
-    /// other is a run by itself, from another seed.
+    /// other has a seed of its own, and no members. All go by one choice of images.
     pub fn of_member(&self, number: u32) -> Config {
         let mut config = self.clone();
         if number > 1 {

@@ -152,11 +152,11 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
     let images = load_images(config, run)?;
     check_validation(images.validation.items.len(), &config.data.root)?;
     let mut trained = Vec::new();
-    for (number, (config, folder, saved)) in (1..).zip(members) {
+    for (number, (own_config, folder, saved)) in (1..).zip(members) {
         if config.train.members > 1 {
             log::info!("member {number} of {}", config.train.members);
         }
-        match train_member(&config, &folder, &images, saved, extent.stop_after)? {
+        match train_member(&own_config, &folder, &images, saved, extent.stop_after)? {
             Some(member) => trained.push(member),
             None => return Ok(None),
         }
@@ -320,7 +320,17 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
         saved.push(load_member(run, number)?);
     }
     for (number, (state, _)) in (1..).zip(&saved) {
-        check_finished(&member_folder(run, number), state, &config.of_member(number))?;
+        let (folder, own_config) = (member_folder(run, number), config.of_member(number));
+        same_training(&folder, &state.config, &own_config, true)?;
+        let epochs = own_config.schedule().epochs();
+        if state.epochs_done < epochs && !choice::has_stopped(&own_config.train, &state.history.probes) {
+            return Err(TrainError::Refused(format!(
+                "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {}` goes on",
+                folder.display(),
+                state.epochs_done,
+                run.display()
+            )));
+        }
     }
     prepare_device(&config)?;
     let images = load_images(&config, run)?;
@@ -344,20 +354,6 @@ fn load_member(run: &Path, number: u32) -> Result<Saved, TrainError> {
         };
         TrainError::Refused(format!("{}: holds no checkpoint.json; {how}", folder.display()))
     })
-}
-
-/// Refuses a run that is not finished, or not one of `config`.
-fn check_finished(run: &Path, state: &State, config: &Config) -> Result<(), TrainError> {
-    same_training(run, &state.config, config, true)?;
-    let epochs = config.schedule().epochs();
-    if state.epochs_done >= epochs || choice::has_stopped(&config.train, &state.history.probes) {
-        return Ok(());
-    }
-    Err(TrainError::Refused(format!(
-        "{}: the run is not finished, it stands at epoch {} of {epochs}; `train --resume --out {0}` goes on",
-        run.display(),
-        state.epochs_done
-    )))
 }
 
 /// Takes up one network as its checkpoint left it.
@@ -500,8 +496,8 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
-         condense, quantize, threshold, train.device, threads, train.members and train.keep (to resume, with train.keep_rounds alone) may \
-         differ: leave the rest out, or train anew into another --out",
+         condense, quantize, threshold, train.device, threads, train.members and train.keep (to resume, with \
+         train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

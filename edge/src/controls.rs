@@ -159,12 +159,14 @@ mod tests {
     use crate::clock::Moment;
     use crate::decision::{Decision, DecisionParams};
     use crate::event::{EndReason, Event, EventKind};
+    use crate::gates::Gates;
     use crate::model::{FormChoice, Model};
-    use crate::pipeline::{Gates, Pipeline, Summary};
+    use crate::pipeline::Pipeline;
     use crate::sinks::Sinks;
     use crate::sinks::json_lines::EventLog;
     use crate::source::{Captured, Next, Picture, Source, SourceError};
     use crate::store::StoreSettings;
+    use crate::summary::Summary;
     use crate::support::{anomalous_frame, bundle};
     use std::path::Path;
     use std::sync::atomic::AtomicBool;

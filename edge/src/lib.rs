@@ -11,6 +11,7 @@ pub mod encoder;
 pub mod enrol;
 pub mod event;
 pub mod gate;
+pub mod gates;
 mod grey;
 mod integer;
 pub mod lens;
@@ -28,9 +29,11 @@ pub mod reload;
 pub mod samples;
 pub mod scorer;
 pub mod service;
+pub mod setup;
 pub mod sinks;
 pub mod source;
 pub mod store;
+pub mod summary;
 pub mod web;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::decision::{Change, Decision, DecisionParams};
 use crate::event::{EventKind, Trouble, TroubleEvent};
-use crate::pipeline::Summary;
+use crate::summary::Summary;
 use jiff::Timestamp;
 use salad_shared::patch::{HeatMap, HeatScale};
 use salad_shared::preprocess::Frame;

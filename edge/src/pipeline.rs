@@ -9,13 +9,10 @@ use crate::drift::{Change as Drifting, Drift};
 use crate::encoder::EncoderError;
 use crate::enrol::Enrolments;
 use crate::event::{EndReason, Event, EventKind, Message, Nearest, Trouble, nearest, new_id};
-use crate::lens::Lens;
-use crate::light::Light;
+use crate::gates::Gates;
 use crate::live::{Live, Point, Shown};
 use crate::metrics::{Build, Metrics, Outcome, Stage};
 use crate::model::Model;
-use crate::motion::Motion;
-use crate::regions::Regions;
 use crate::reload::{Changed, Reload};
 use crate::samples::{Sample, Sampler};
 use crate::scorer::Scorer;
@@ -23,6 +20,7 @@ use crate::sinks::Sinks;
 use crate::sinks::snapshot;
 use crate::source::{Captured, Next, Source, SourceError};
 use crate::store::Minutes;
+use crate::summary::Summary;
 use salad_shared::decoder::Decoder;
 use salad_shared::manifest::Form;
 use salad_shared::patch::{HeatMap, HeatScale};
@@ -55,44 +53,6 @@ pub enum PipelineError {
     /// The lines for each frame cannot be written.
     #[error("standard output: {0}")]
     Output(io::Error),
-}
-
-/// What a run has come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Frames with a score.
-    pub frames: u64,
-    /// Of these, frames in which too little had moved, so that they got the score of the one before.
-    pub still: u64,
-    /// Frames on which the lens was covered.
-    pub obstructed: u64,
-    /// Scored frames in a light too unusual for their scores to count.
-    pub unlit: u64,
-    /// Frames that came in time, but of which a newer one came before they were taken.
-    pub dropped: u64,
-    /// Frames that could not be used.
-    pub skipped: u64,
-    /// Scored frames over the threshold.
-    pub anomalous: u64,
-    /// Events that began; troubles with the camera are not counted.
-    pub events: u64,
-    /// What is wrong with the camera now.
-    pub trouble: Option<Trouble>,
-}
-
-/// What stands between the source and the scorer, in their order.
-#[derive(Debug, Default)]
-pub struct Gates {
-    /// Keeps back frames on which the lens is covered.
-    pub lens: Option<Lens>,
-    /// What of a frame counts.
-    pub regions: Option<Regions>,
-    /// Keeps back frames in which nothing has moved.
-    pub motion: Option<Motion>,
-    /// After the score: looks again at what only the light may have raised.
-    pub light: Option<Light>,
-    /// After the score: follows a scene that has changed for good.
-    pub drift: Option<Drift>,
 }
 
 /// The pipeline of one run.

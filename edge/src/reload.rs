@@ -1,18 +1,18 @@
 //! The configuration, read again while the program runs. What is wrong with it is said, and the old one goes on; what is right
 //! takes effect from the next frame on, with no frame and no event lost.
 
-use crate::commands::run::{RunError, event_log, gates, snapshots};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::controls::Controls;
 use crate::decision::DecisionParams;
 use crate::drift::Drift;
+use crate::gates::Gates;
 use crate::lens::Lens;
 use crate::light::Light;
 use crate::logging;
 use crate::model::Model;
 use crate::motion::Motion;
-use crate::pipeline::Gates;
 use crate::regions::Regions;
+use crate::setup::{OpenError, event_log, snapshots};
 use crate::sinks::{self, Sinks};
 use salad_shared::decoder::Decoder;
 use std::path::PathBuf;
@@ -49,6 +49,15 @@ pub struct Changed {
     pub drift: Option<Option<Drift>>,
 }
 
+/// Why the configuration stays as it was.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 impl<'a> Reload<'a> {
     /// `running` was read from `path`, and is in force; `asked` becomes true when it is to be read again.
     pub fn new(
@@ -80,7 +89,7 @@ impl<'a> Reload<'a> {
         }
     }
 
-    fn read(&mut self, sinks: &mut Sinks) -> Result<Changed, RunError> {
+    fn read(&mut self, sinks: &mut Sinks) -> Result<Changed, ReloadError> {
         let new = self.without_what_is_fixed(Config::read(&self.path)?);
         let old = &self.running;
         // All that can fail comes first.
@@ -96,7 +105,7 @@ impl<'a> Reload<'a> {
         let scene = |config: &Config| config.drift.and_then(|drift| drift.scene);
         let all = |config: &Config| (config.lens, config.camera.regions.clone(), config.motion, config.drift);
         // They look at normal pictures, which takes a while.
-        let made = if all(&new) == all(old) { Gates::default() } else { gates(&new, self.model) };
+        let made = if all(&new) == all(old) { Gates::default() } else { Gates::of(&new, self.model) };
         let Gates { lens, regions, motion, light, drift } = made;
         let changed = Changed {
             decision,

@@ -1,6 +1,6 @@
 //! systemd's side of the program: when it is ready, how it does, and that it is alive. Outside of systemd nothing happens.
 
-use crate::pipeline::Summary;
+use crate::summary::Summary;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 

@@ -2,34 +2,30 @@
 
 use super::Outcome;
 use crate::config::sinks::SinkSpec;
-use crate::config::{Config, ConfigError, SnapshotSettings};
+use crate::config::{Config, ConfigError};
 use crate::controls::Controls;
 use crate::decision::Decision;
-use crate::drift::Drift;
 use crate::encoder::EncoderError;
 use crate::enrol::Enrolments;
-use crate::lens::Lens;
-use crate::light::Light;
+use crate::gates::Gates;
 use crate::live::Live;
 use crate::logging;
 use crate::metrics::{Build, Metrics};
 use crate::model::{Model, ModelError};
-use crate::motion::Motion;
-use crate::pipeline::{Gates, Pipeline, PipelineError, Summary};
-use crate::regions::Regions;
+use crate::pipeline::{Pipeline, PipelineError};
 use crate::reload::{Reload, frame_size};
 use crate::service::Service;
-use crate::sinks::json_lines::EventLog;
+use crate::setup::{OpenError, event_log, snapshots};
 use crate::sinks::outbox::Outbox;
-use crate::sinks::snapshot::Snapshots;
 use crate::sinks::{self, Sinks};
 use crate::source::{self, SourceError};
 use crate::store::{Store, StoreError};
+use crate::summary::Summary;
 use crate::web::{Page, Web, WebError};
 use jiff::Timestamp;
 use salad_shared::decoder::Decoder;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -53,15 +49,8 @@ pub enum RunError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A log or a folder that cannot be opened at the start.
-    #[error("{}: {source}; change {field} in the configuration, or free the path", path.display())]
-    Sink {
-        /// The log or the folder.
-        path: PathBuf,
-        /// The configuration's field.
-        field: &'static str,
-        /// The operating system's words.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The event store cannot be opened.
     #[error("{0}; change events.store in the configuration, or free the path")]
     Store(#[from] StoreError),
@@ -115,7 +104,7 @@ pub fn run(
     sinks.shown_by(Arc::clone(&live));
     log::info!("model {} in {}, threshold {}", model.manifest.name, model.form, decision.params().threshold);
 
-    let pipeline = Pipeline::new(&model, gates(&config, &model), decision, &mut sinks, frame_lines)?;
+    let pipeline = Pipeline::new(&model, Gates::of(&config, &model), decision, &mut sinks, frame_lines)?;
     let reload = Reload::new(again, path.to_owned(), config, &model, Arc::clone(&controls));
     let mut pipeline = pipeline.controlled_by(controls).reloaded_by(reload).measured_by(metrics);
     if page.is_some() {
@@ -142,18 +131,6 @@ pub fn run(
     Ok(if losses.is_empty() { Outcome::Complete } else { Outcome::Partial })
 }
 
-/// What stands between the source and the scorer, by a configuration.
-pub fn gates(config: &Config, model: &Model) -> Gates {
-    let regions = &config.camera.regions;
-    Gates {
-        lens: config.lens.map(|spec| Lens::new(spec, &model.thumbnails)),
-        regions: (!regions.is_whole()).then(|| Regions::new(regions.clone())),
-        motion: config.motion.map(Motion::new),
-        light: config.drift.and_then(|drift| Light::new(drift.light_after?, &model.thumbnails)),
-        drift: config.drift.and_then(|drift| Drift::new(drift.scene?, &model.normal_scores)),
-    }
-}
-
 fn open_store(config: &Config) -> Result<Option<Arc<Store>>, StoreError> {
     let filters = || config.sinks.iter().map(|spec| (spec.name.clone(), spec.filter.clone())).collect();
     let open = |settings| Store::open(settings, filters(), Timestamp::now()).map(Arc::new);
@@ -173,24 +150,4 @@ fn open_sinks(
         sinks.and_then(|sinks| Outbox::start(store, sinks)).map_err(RunError::Threads)
     });
     Ok(Sinks::new(log, snapshots, outbox.transpose()?))
-}
-
-/// Opens the event log of a configuration.
-pub fn event_log(config: &Config) -> Result<Option<EventLog>, RunError> {
-    let open = |path: &PathBuf| EventLog::open(path).map_err(failed(path, "events.log"));
-    config.event_log.as_ref().map(open).transpose()
-}
-
-/// Opens the folder of snapshots of a configuration.
-pub fn snapshots(config: &Config, model: &Model) -> Result<Option<Snapshots>, RunError> {
-    let open = |settings: &SnapshotSettings| {
-        let opened = Snapshots::open(settings.clone(), Arc::clone(&model.thumbnails));
-        opened.map_err(failed(&settings.dir, "snapshots.dir"))
-    };
-    config.snapshots.as_ref().map(open).transpose()
-}
-
-fn failed(path: &Path, field: &'static str) -> impl FnOnce(io::Error) -> RunError {
-    let path = path.to_owned();
-    move |source| RunError::Sink { path, field, source }
 }

@@ -141,13 +141,13 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
         // The run may have been stopped before this member began.
         let resume = extent.resume && (number == 1 || checkpoint::is_in(&folder));
         let saved = prepare_folder(&config, &folder, resume)?;
-        // Weights that do not fit are told before images are read.
-        if saved.is_none()
-            && let Some(weights) = &config.network.init
-        {
-            init::load(&Model::new(&config.network, &config.input_spec(), config.seed, device), weights)?;
-        }
         members.push((config, folder, saved));
+    }
+    // Weights that do not fit are told before images are read; they are the same for all members.
+    if members.iter().any(|(.., saved)| saved.is_none())
+        && let Some(weights) = &config.network.init
+    {
+        init::load(&Model::new(&config.network, &config.input_spec(), config.seed, device), weights)?;
     }
     let images = load_images(config, run)?;
     check_validation(images.validation.items.len(), &config.data.root)?;

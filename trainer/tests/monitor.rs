@@ -14,19 +14,9 @@ use salad_trainer::tensorboard::projector;
 use salad_trainer::tensorboard::proto::Event;
 use salad_trainer::tensorboard::record::masked_crc32c;
 use salad_trainer::train::{Extent, Trained};
-use small_run::{config, images, one_at_a_time, opened, run, weights};
+use small_run::{config, images, one_at_a_time, opened, prepared, run, weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// A folder with pictures, and a run's configuration for them.
-fn prepared() -> (tempfile::TempDir, Config) {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let config = config(&data);
-    (dir, config)
-}
 
 fn reopened(folder: &Path, keep: Keep) -> Trained {
     opened(folder, &[("train.keep", format!("{keep:?}").to_lowercase().into())]).unwrap()

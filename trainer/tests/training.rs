@@ -10,7 +10,7 @@ use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
 use salad_trainer::network::NetworkKind;
 use salad_trainer::train::{Extent, Trained};
-use small_run::{attempt, config, images, one_at_a_time, opened, run, weights, weights_of};
+use small_run::{attempt, one_at_a_time, opened, prepared, run, weights, weights_of};
 
 /// Total losses of the first ten steps of [`config`]'s run. A change here is a change of the method: say so in
 /// CHANGELOG.md.
@@ -21,11 +21,7 @@ const PINNED: f64 = 1e-3;
 
 #[test]
 fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let mut config = config(&data);
+    let (dir, mut config) = prepared();
 
     let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
     let broken = dir.path().join("broken");
@@ -51,11 +47,7 @@ fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
 
 #[test]
 fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let mut config = config(&data);
+    let (dir, mut config) = prepared();
     (config.train.phase1_epochs, config.train.round_epochs, config.train.members) = (1, 1, 2);
     let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
     assert_eq!(whole.others.len(), 1);
@@ -86,11 +78,8 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
 
 #[test]
 fn the_first_losses_of_a_seeded_run_are_pinned_and_fall() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let trained = run(&config(&data), &dir.path().join("run"), Extent::default()).unwrap();
+    let (dir, config) = prepared();
+    let trained = run(&config, &dir.path().join("run"), Extent::default()).unwrap();
     let found = &trained.history.first_losses;
     assert_eq!(found.len(), FIRST_LOSSES.len());
     for (step, (found, pinned)) in found.iter().zip(FIRST_LOSSES).enumerate() {
@@ -106,11 +95,7 @@ fn the_first_losses_of_a_seeded_run_are_pinned_and_fall() {
 
 #[test]
 fn what_a_run_cannot_go_on_with_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let config = config(&data);
+    let (dir, config) = prepared();
     let out = dir.path().join("run");
     let refused = |config: &Config, extent| attempt(config, &out, extent).unwrap_err().to_string();
     let resume = Extent { resume: true, stop_after: None };
@@ -124,17 +109,13 @@ fn what_a_run_cannot_go_on_with_is_refused() {
     let mut other = config.clone();
     other.train.keep = Keep::Average;
     assert!(refused(&other, resume).contains("configuration"));
-    std::fs::remove_file(data.join("00.png")).unwrap();
+    std::fs::remove_file(config.data.root.join("00.png")).unwrap();
     assert!(refused(&config, resume).contains("training images are not those"));
 }
 
 #[test]
 fn weights_to_begin_with_are_read_once_and_stay_on_record() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    images(&data);
-    let mut config = config(&data);
+    let (dir, mut config) = prepared();
     config.network.kind = NetworkKind::Resnet18;
     config.network.widths = vec![4, 4, 8, 8];
     config.train.phase1_epochs = 1;

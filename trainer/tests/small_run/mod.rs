@@ -52,6 +52,16 @@ pub fn config(folder: &Path) -> Config {
     Config::load_text("test", &text, &[]).unwrap()
 }
 
+/// A folder with pictures, and a run's configuration for them.
+pub fn prepared() -> (tempfile::TempDir, Config) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    images(&data);
+    let config = config(&data);
+    (dir, config)
+}
+
 /// libtorch has one random generator for the whole process: two runs at once would draw from each other's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 

@@ -112,8 +112,8 @@ bench-edge: setup ## times the edge encoder beside onnxruntime, tract and rten, 
 count-edge: setup ## counts the edge encoder's instructions on x86-64 and 64-bit ARM, emulated; BUNDLES="name=file ..."
 	@scripts/setup-python.sh
 	@scripts/setup.sh counting
-	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --example encode
-	@scripts/edge-cross.sh arm64 --example encode
+	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --example encode --example verdict --example prototypes
+	@scripts/edge-cross.sh arm64 encode verdict
 	target/python/bin/python scripts/count_edge.py $(BUNDLES)
 
 networks: setup ## trains the networks of the family `edge` on real pictures: AUROC against time; FLAGS="--seeds 1 bottle"

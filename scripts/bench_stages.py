@@ -62,8 +62,8 @@ def auto(bundle, photo, environment):
 
 
 def photo_of(pictures):
-    """The first of a folder of pictures as a camera of 640 x 480 would give it."""
+    """The first of a folder of pictures as a camera of 640 x 480 would give it: with half as many colours a row, as nearly all do."""
     photo = pictures.parent / "640x480.jpg"
-    command = ["ffmpeg", "-loglevel", "error", "-y", "-i", min(pictures.iterdir()), "-vf", "scale=640:480", "-q:v", "3", photo]
-    subprocess.run(command, check=True)
+    camera = ["-vf", "scale=640:480", "-pix_fmt", "yuvj422p", "-q:v", "3"]
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", "-i", min(pictures.iterdir()), *camera, photo], check=True)
     return photo

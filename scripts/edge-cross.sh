@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds salad-edge for devices: small, stripped (profile `dist` in Cargo.toml), with Debian's cross compilers.
-#   scripts/edge-cross.sh ARCH [--example NAME]      arm64, armhf or amd64; ends with the program's path and size
+#   scripts/edge-cross.sh ARCH [EXAMPLE ...]      arm64, armhf or amd64; the program, or these examples; ends with path and size
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/edge-targets.sh
@@ -10,10 +10,10 @@ edge_target "$arch"
 scripts/setup.sh packages "cross-$arch"
 
 cross_environment
-if [ "${2:-}" = --example ]; then
-  what=(--example "${3:?"usage: $0 ARCH [--example NAME]"}") built=examples/$3
-else
-  what=(--bin salad-edge) built=salad-edge
+what=(--bin salad-edge) built=(salad-edge)
+if [ $# -gt 1 ]; then
+  examples=("${@:2}")
+  what=("${examples[@]/#/--example=}") built=("${examples[@]/#/examples/}")
 fi
 cargo build --locked --profile dist --target "$target" -p salad-edge "${what[@]}"
-stat -c '%n: %s bytes' "target/$target/dist/$built"
+stat -c '%n: %s bytes' "${built[@]/#/target/$target/dist/}"

@@ -26,9 +26,20 @@ pub fn rows(rows: &[i8], query: &[i16], out: &mut [i32]) {
             return unsafe { x86::sse41(rows, query, out) };
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: the lengths were compared.
+        unsafe { arm::neon(rows, query, out) }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     portable(rows, query, out);
 }
 
+/// Rows that are worked on side by side.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const ROWS: usize = 4;
+
+#[cfg(any(not(target_arch = "aarch64"), test))]
 fn portable(rows: &[i8], query: &[i16], out: &mut [i32]) {
     for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len().max(1))) {
         *out = product(row, query);
@@ -42,11 +53,8 @@ fn product(row: &[i8], query: &[i16]) -> i32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::product;
+    use super::{ROWS, product};
     use std::arch::x86_64::*;
-
-    /// Rows that are worked on side by side.
-    const ROWS: usize = 4;
 
     /// # Safety
     /// `rows` has `out.len()` rows of `query.len()`.
@@ -136,6 +144,49 @@ mod x86 {
     fn total(sums: __m128i) -> i32 {
         let pair = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b1110>(sums));
         _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair)))
+    }
+}
+
+/// NEON belongs to every processor of this architecture.
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{ROWS, product};
+    use std::arch::aarch64::*;
+
+    /// # Safety
+    /// `rows` has `out.len()` rows of `query.len()`.
+    pub unsafe fn neon(rows: &[i8], query: &[i16], out: &mut [i32]) {
+        let dim = query.len();
+        let whole = dim / 16 * 16;
+        let (blocks, last) = out.as_chunks_mut::<ROWS>();
+        let before_last = blocks.len() * ROWS * dim;
+        for (out, rows) in blocks.iter_mut().zip(rows.chunks_exact((ROWS * dim).max(1))) {
+            // SAFETY: each row and `query` have `whole` values.
+            unsafe {
+                let mut sums = [vdupq_n_s32(0); ROWS];
+                for at in (0..whole).step_by(16) {
+                    let [q, q_high] = [0, 8].map(|half| vld1q_s16(query.as_ptr().add(at + half)));
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let bytes = vld1q_s8(rows.as_ptr().add(r * dim + at));
+                        let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+                        *sum = vmlal_s16(*sum, vget_low_s16(low), vget_low_s16(q));
+                        *sum = vmlal_high_s16(*sum, low, q);
+                        *sum = vmlal_s16(*sum, vget_low_s16(high), vget_low_s16(q_high));
+                        *sum = vmlal_high_s16(*sum, high, q_high);
+                    }
+                }
+                let [a, b, c, d] = sums;
+                vst1q_s32(out.as_mut_ptr(), vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
+            }
+            if whole < dim {
+                for (out, row) in out.iter_mut().zip(rows.chunks_exact(dim)) {
+                    *out += product(&row[whole..], &query[whole..]);
+                }
+            }
+        }
+        for (out, row) in last.iter_mut().zip(rows[before_last..].chunks_exact(dim.max(1))) {
+            *out = product(row, query);
+        }
     }
 }
 

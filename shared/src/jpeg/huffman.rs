@@ -95,9 +95,9 @@ impl Code {
         Some(())
     }
 
-    /// The symbol of a code with more than [`QUICK_BITS`] bits, and how many.
-    fn long(&self, bits: &Bits<'_>) -> Option<(u8, u32)> {
-        let next = bits.peek(16);
+    /// The symbol of a code with more than [`QUICK_BITS`] bits, and how many, where the next 16 bits are these.
+    #[cold]
+    fn long(&self, next: u32) -> Option<(u8, u32)> {
         let longer = self.long.iter().position(|(end, _)| next < *end)?;
         let length = QUICK_BITS + 1 + longer as u32;
         let place = self.long[longer].1 + (next >> (16 - length)) as i32;
@@ -125,7 +125,7 @@ fn number(bits: u32, size: u32) -> i32 {
 }
 
 /// Reads bits, and stops at a marker: after it come zeros.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next bits from the highest on. Below the first `count` there may be some of the byte that comes next.
@@ -142,7 +142,7 @@ impl<'a> Bits<'a> {
 
     /// A block's coefficients, dequantized, rows of 8; those of `out` have to be zero. `before` is the last block's DC.
     /// Tells the place of the last in the file's order, or `None` where the data is broken.
-    #[inline]
+    #[inline(never)]
     pub(super) fn block(
         &mut self,
         [dc, ac]: [&Code; 2],
@@ -150,16 +150,17 @@ impl<'a> Bits<'a> {
         before: &mut i32,
         out: &mut [f32; 64],
     ) -> Option<usize> {
-        let (run, change) = self.coefficient(dc)?;
+        // A copy stays in registers, which a function of its own has enough of.
+        let mut bits = *self;
+        let (run, change) = bits.coefficient(dc)?;
         *before = before.wrapping_add(change);
         out[0] = *before as f32 * steps[0];
-        let mut last = 0;
         let mut place = 1;
         if run != 0 {
             return None;
         }
         while place < 64 {
-            let (run, value) = self.coefficient(ac)?;
+            let (run, value) = bits.coefficient(ac)?;
             if value == 0 {
                 match run {
                     0 => break,
@@ -170,10 +171,10 @@ impl<'a> Bits<'a> {
             }
             place += usize::from(run);
             out[usize::from(ORDER[place])] = value as f32 * steps.get(place)?;
-            last = place;
             place += 1;
         }
-        Some(last)
+        *self = bits;
+        Some(place - 1)
     }
 
     /// A run of zeros and the coefficient after it; 0 for a symbol with no number.
@@ -188,7 +189,7 @@ impl<'a> Bits<'a> {
             return Some((quick.symbol >> 4, quick.value.into()));
         }
         let (symbol, bits) = match quick.bits {
-            0 => code.long(self)?,
+            0 => code.long(self.peek(16))?,
             bits => (quick.symbol, bits.into()),
         };
         self.skip(bits);
@@ -231,7 +232,7 @@ impl<'a> Bits<'a> {
     }
 
     /// At least 56 bits.
-    #[inline]
+    #[inline(always)]
     fn fill(&mut self) {
         if let Some(word) = self.data.first_chunk() {
             let word = u64::from_be_bytes(*word);
@@ -245,11 +246,11 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
-        self.fill_by_bytes();
+        *self = self.filled_by_bytes();
     }
 
     #[cold]
-    fn fill_by_bytes(&mut self) {
+    fn filled_by_bytes(mut self) -> Bits<'a> {
         while self.count <= 56 {
             let (byte, taken) = match self.data {
                 // What is no marker has a zero behind it.
@@ -262,5 +263,6 @@ impl<'a> Bits<'a> {
             self.count += 8;
             self.data = self.data.get(taken..).unwrap_or_default();
         }
+        self
     }
 }

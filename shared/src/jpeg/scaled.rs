@@ -53,7 +53,7 @@ impl Scaled {
             pixels.clear();
             pixels.resize(stride * strip[1], 0.0);
         }
-        let mut rgb = Vec::with_capacity(width * height * 3 + 1);
+        let mut rgb = Vec::with_capacity((width * height + TOGETHER) * 3 + 1);
         let mut bits = Bits::new(header.scan);
         let mut until_restart = header.restart;
         let mut restarts = 0;
@@ -125,34 +125,40 @@ impl<'a> Plan<'a> {
 const TOGETHER: usize = 16;
 
 /// Y, Cb and Cr about 0 to RGB (ITU-R BT.601 in full range, as JFIF has it).
-fn push_rgb([y, cb, cr]: [&[f32]; 3], rgb: &mut Vec<u8>) {
+fn push_rgb(planes: [&[f32]; 3], rgb: &mut Vec<u8>) {
     let start = rgb.len();
-    let length = y.len() * 3;
-    // Four bytes are written for each pixel, of which the last is the next pixel's.
-    rgb.resize(start + length + 1, 0);
-    let mut place = start;
-    for ((y, cb), cr) in y.chunks(TOGETHER).zip(cb.chunks(TOGETHER)).zip(cr.chunks(TOGETHER)) {
-        let mut colours = [0; TOGETHER];
-        for (((colour, y), cb), cr) in colours.iter_mut().zip(y).zip(cb).zip(cr) {
-            let green = y - 0.344_136 * cb - 0.714_136 * cr;
-            *colour = byte(y + 1.402 * cr) | byte(green) << 8 | byte(y + 1.772 * cb) << 16;
-        }
-        for colour in &colours[..y.len()] {
-            if let Some(pixel) = rgb.get_mut(place..place + 4) {
-                pixel.copy_from_slice(&colour.to_le_bytes());
-            }
-            place += 3;
-        }
+    let width = planes[0].len();
+    // Whole blocks are written.
+    rgb.resize(start + width.next_multiple_of(TOGETHER) * 3, 0);
+    let [(y, y_rest), (cb, cb_rest), (cr, cr_rest)] = planes.map(|plane| plane.as_chunks::<TOGETHER>());
+    let rest = [y_rest, cb_rest, cr_rest].map(|rest| {
+        let mut block = [0.0; TOGETHER];
+        block.iter_mut().zip(rest).for_each(|(place, value)| *place = *value);
+        block
+    });
+    let blocks = y.iter().zip(cb).zip(cr).map(|((y, cb), cr)| [y, cb, cr]).chain([rest.each_ref()]);
+    let (pixels, _) = rgb.get_mut(start..).unwrap_or_default().as_chunks_mut();
+    for (block, place) in blocks.zip(pixels.as_chunks_mut().0) {
+        write_rgb(block, place);
     }
-    rgb.truncate(start + length);
+    rgb.truncate(start + width * 3);
+}
+
+#[inline(always)]
+fn write_rgb([y, cb, cr]: [&[f32; TOGETHER]; 3], out: &mut [[u8; 3]; TOGETHER]) {
+    for i in 0..TOGETHER {
+        let green = y[i] - 0.344_136 * cb[i] - 0.714_136 * cr[i];
+        out[i] = [byte(y[i] + 1.402 * cr[i]), byte(green), byte(y[i] + 1.772 * cb[i])];
+    }
 }
 
 /// A value about 0 as a byte, rounded.
 #[inline(always)]
-fn byte(value: f32) -> u32 {
-    // From here on a float has no room for fractions, and its lowest bits are the whole number.
-    const WHOLE: f32 = 8_388_608.0;
-    ((value + 128.0).clamp(0.0, 255.0) + WHOLE).to_bits() & 0xff
+fn byte(value: f32) -> u8 {
+    // Here a float has no room for fractions, and its lowest bits are the whole number.
+    const WHOLE: f32 = 12_582_912.0;
+    let rounded = ((value + 128.0) + WHOLE).to_bits() as i32 - WHOLE.to_bits() as i32;
+    rounded.clamp(0, 255) as u8
 }
 
 #[cfg(test)]

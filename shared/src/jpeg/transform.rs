@@ -66,35 +66,53 @@ pub(super) fn transform(width: usize, height: usize) -> Option<Transform> {
     })
 }
 
-/// The first coefficients are what a picture of so many pixels fewer has itself, but for a factor.
+/// The first coefficients are what a picture of so many pixels fewer has itself, but for a factor. Most blocks have few: a
+/// number of them that the compiler knows becomes code without loops.
 fn inverse<const W: usize, const H: usize>(block: &[f32; 64], used: usize, out: &mut [f32], stride: usize) {
+    match used {
+        0..=1 => inverse_of::<W, H, 1>(block, out, stride),
+        2 => inverse_of::<W, H, 2>(block, out, stride),
+        3..=4 => inverse_of::<W, H, 4>(block, out, stride),
+        _ => inverse_of::<W, H, 8>(block, out, stride),
+    }
+}
+
+#[inline(always)]
+fn inverse_of<const W: usize, const H: usize, const USED: usize>(block: &[f32; 64], out: &mut [f32], stride: usize) {
     let rows: [[f32; W]; H] = [0; H].map({
         let mut rows = block.chunks_exact(8);
         move |_| rows.next().and_then(|row| row.first_chunk()).copied().unwrap_or([0.0; W])
     });
-    let columns = transposed(&sums(&rows, used));
-    let pixels = transposed(&sums(&columns, used));
-    for (place, row) in out.chunks_mut(stride).zip(&pixels) {
-        if let Some(place) = place.first_chunk_mut() {
+    let columns = transposed(&sums::<W, H, USED>(&rows));
+    let pixels = transposed(&sums::<H, W, USED>(&columns));
+    for (y, row) in pixels.iter().enumerate() {
+        if let Some(place) = out.get_mut(y * stride..).and_then(|out| out.first_chunk_mut()) {
             *place = *row;
         }
     }
 }
 
-/// One direction, for `L` lines beside each other: from the first `used` coefficients to pixels.
+/// One direction, for `L` lines beside each other: from the first `USED` coefficients to pixels.
 #[inline(always)]
-fn sums<const L: usize, const N: usize>(coefficients: &[[f32; L]; N], used: usize) -> [[f32; L]; N] {
+fn sums<const L: usize, const N: usize, const USED: usize>(coefficients: &[[f32; L]; N]) -> [[f32; L]; N] {
     let waves = const { waves::<N>() };
-    let used = used.min(N);
     let mut pixels = [[0.0; L]; N];
     for pixel in 0..N.div_ceil(2) {
+        let total = |first: usize| {
+            let mut sums = [0.0; L];
+            if first < N && first < USED {
+                sums.iter_mut().zip(&coefficients[first]).for_each(|(sum, value)| *sum = waves[first][pixel] * value);
+            }
+            let mut wave = first + 2;
+            while wave < N && wave < USED {
+                let share = waves[wave][pixel];
+                sums.iter_mut().zip(&coefficients[wave]).for_each(|(sum, coefficient)| *sum += share * coefficient);
+                wave += 2;
+            }
+            sums
+        };
         // Waves with even numbers are the same from both ends, the others have the opposite sign.
-        let mut halves = [[0.0; L]; 2];
-        for (wave, line) in coefficients[..used].iter().enumerate() {
-            let share = waves[wave][pixel];
-            halves[wave % 2].iter_mut().zip(line).for_each(|(sum, coefficient)| *sum += share * coefficient);
-        }
-        let [even, odd] = halves;
+        let (even, odd) = (total(0), total(1));
         for lane in 0..L {
             pixels[N - 1 - pixel][lane] = even[lane] - odd[lane];
             pixels[pixel][lane] = even[lane] + odd[lane];

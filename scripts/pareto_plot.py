@@ -1,9 +1,12 @@
-"""Draws what scripts/pareto.py has measured as an SVG: for each data set a panel, AUROC against time."""
+"""Draws what scripts/pareto.py has measured as an SVG: for each data set a panel, AUROC against time; two in a row."""
 
 import math
 import statistics
 
 WIDTH, HEIGHT, GAP = 400, 320, 30
+COLUMNS = 2
+# No panel shows less of AUROC than this, so that what seeds alone change does not look like a difference.
+LEAST_RANGE = 0.05
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 48
 # Colours for a light page, and for a dark one where the viewer asks for it; the page itself shows through.
 STYLE = """
@@ -20,21 +23,23 @@ def draw(panels, base):
     """`panels`: by title, points (name, ratio of time to `base`'s, AUROC of each seed)."""
     ratios = [ratio for points in panels.values() for _, ratio, _ in points]
     low, high = math.log2(min(ratios)) - 0.3, math.log2(max(ratios)) + 0.3
-    width = len(panels) * WIDTH + (len(panels) - 1) * GAP
-    parts = [panel(title, points, low, high, base, place * (WIDTH + GAP)) for place, (title, points) in enumerate(panels.items())]
+    columns, rows = min(COLUMNS, len(panels)), math.ceil(len(panels) / COLUMNS)
+    width, height = columns * (WIDTH + GAP) - GAP, rows * (HEIGHT + GAP) - GAP
+    corner = lambda place: (place % COLUMNS * (WIDTH + GAP), place // COLUMNS * (HEIGHT + GAP))
+    parts = [panel(*titled, low, high, base, *corner(place)) for place, titled in enumerate(panels.items())]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="img">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">\n'
         f"<title>AUROC against time of a frame</title>\n<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
-def panel(title, points, low, high, base, x0):
+def panel(title, points, low, high, base, x0, y0):
     aurocs = [auroc for _, _, values in points for auroc in values]
     levels = scale(min(aurocs), max(aurocs))
     bottom, top = levels[0], levels[-1]
     x = lambda ratio: LEFT + (math.log2(ratio) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
     y = lambda auroc: HEIGHT - BOTTOM - (auroc - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
-    out = [f'<g transform="translate({x0} 0)">', f'<text class="title" x="{LEFT}" y="18">{title}</text>']
+    out = [f'<g transform="translate({x0} {y0})">', f'<text class="title" x="{LEFT}" y="18">{title}</text>']
     for level in levels:
         out.append(f'<path class="grid" d="M{LEFT} {y(level):.1f}H{WIDTH - RIGHT}"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{level:.3g}</text>')
@@ -57,6 +62,8 @@ def panel(title, points, low, high, base, x0):
 
 def scale(least, most):
     """Levels at round numbers around what there is, none above 1."""
+    missing = max(0, LEAST_RANGE - (most - least)) / 2
+    least, most = least - missing - max(0, most + missing - 1), min(1, most + missing)
     step = next(n * 10.0**power for power in (-3, -2, -1) for n in (1, 2, 5) if (most - least) / (n * 10.0**power) <= 4)
     first, last = math.floor(least / step - 0.3), math.ceil(most / step + 0.3)
     return [i * step for i in range(first, last + 1) if i * step <= 1 + 1e-9]

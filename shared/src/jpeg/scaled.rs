@@ -53,7 +53,7 @@ impl Scaled {
             pixels.clear();
             pixels.resize(stride * strip[1], 0.0);
         }
-        let mut rgb = Vec::with_capacity((width * height + TOGETHER) * 3 + 1);
+        let mut rgb = Vec::with_capacity((width * height + TOGETHER) * 3);
         let mut bits = Bits::new(header.scan);
         let mut until_restart = header.restart;
         let mut restarts = 0;
@@ -152,12 +152,12 @@ fn write_rgb([y, cb, cr]: [&[f32; TOGETHER]; 3], out: &mut [[u8; 3]; TOGETHER]) 
     }
 }
 
-/// A value about 0 as a byte, rounded.
+/// A value about 0 as a byte, rounded. Beyond four millions, which only damage makes, it is any byte.
 #[inline(always)]
 fn byte(value: f32) -> u8 {
     // Here a float has no room for fractions, and its lowest bits are the whole number.
     const WHOLE: f32 = 12_582_912.0;
-    let rounded = ((value + 128.0) + WHOLE).to_bits() as i32 - WHOLE.to_bits() as i32;
+    let rounded = (value + 128.0 + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()) as i32;
     rounded.clamp(0, 255) as u8
 }
 

@@ -99,15 +99,14 @@ fn sums<const L: usize, const N: usize, const USED: usize>(coefficients: &[[f32;
     let mut pixels = [[0.0; L]; N];
     for pixel in 0..N.div_ceil(2) {
         let total = |first: usize| {
-            let mut sums = [0.0; L];
-            if first < N && first < USED {
-                sums.iter_mut().zip(&coefficients[first]).for_each(|(sum, value)| *sum = waves[first][pixel] * value);
+            let used = N.min(USED);
+            if first >= used {
+                return [0.0; L];
             }
-            let mut wave = first + 2;
-            while wave < N && wave < USED {
+            let mut sums = coefficients[first].map(|coefficient| waves[first][pixel] * coefficient);
+            for wave in (first + 2..used).step_by(2) {
                 let share = waves[wave][pixel];
                 sums.iter_mut().zip(&coefficients[wave]).for_each(|(sum, coefficient)| *sum += share * coefficient);
-                wave += 2;
             }
             sums
         };

@@ -26,6 +26,10 @@ done < <(find shared/src -name '*.rs' ! -path 'shared/src/bundle*' ! -name atomi
   xargs -0 grep -lE 'std::(fs|net|process|thread)' || true)
 
 while read -r file; do
+  [ "$(head -c 2 "$file")" != '#!' ] || refuse "$file: is a program, and nobody may run it: chmod +x, and git add --chmod=+x"
+done < <(find scripts shared edge trainer tests fuzz -type f ! -perm -u+x \( -name '*.py' -o -name '*.sh' \) -not -path '*/target/*')
+
+while read -r file; do
   [ "$(head -c 3 "$file")" = '//!' ] || refuse "$file: does not open with a //! comment that says what it is for"
 done < <(find shared edge trainer tests fuzz -name '*.rs' -not -path '*/target/*')
 

@@ -1,6 +1,6 @@
 //! What a bundle says of its model: the manifest, for programs, and the model card, for people.
 
-use crate::finish::Finished;
+use crate::finished::Finished;
 use salad_shared::manifest::{BankInfo, EncoderInfo, FORMAT_NAME, FORMAT_VERSION, Form, Manifest, Provenance};
 use std::collections::BTreeMap;
 use std::fmt::Write;

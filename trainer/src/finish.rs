@@ -6,25 +6,26 @@ use crate::condense::condense;
 use crate::config::Config;
 use crate::dataset::TestItem;
 use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
+use crate::finished::{Finished, Source};
 use crate::folded::{FoldedNet, Readout};
 use crate::forward::ForwardError;
 use crate::model::inputs;
 use crate::negatives::of_each;
 use crate::onnx::{to_onnx_f32, to_onnx_int8};
 use crate::pixel::{Judged, Mask, PixelFigures, pixel_figures};
-use crate::quantize::{QuantizeOptions, QuantizedNet, quantize, quantize_best};
+use crate::quantize::{QuantizeOptions, quantize, quantize_best};
 use crate::synthetic::{COPIES, cut_paste};
 use crate::train::{TrainError, Trained};
 use crate::{bundle_parts, report_data};
 use ndarray::{Array2, Axis, concatenate, s};
 use salad_shared::atomic;
-use salad_shared::bank::{Bank, FloatBank, Int8Bank};
+use salad_shared::bank::{Bank, FloatBank};
 use salad_shared::bundle::{Bundle, Calibration};
 use salad_shared::manifest::{Agreement, Form, Forms};
 use salad_shared::metrics;
 use salad_shared::patch::{HeatScale, ImageScore, PatchGrid, score_image};
 use salad_shared::preprocess::{Frame, InputSpec};
-use salad_shared::threshold::{Threshold, calibrate};
+use salad_shared::threshold::calibrate;
 use std::path::{Path, PathBuf};
 
 /// Frames encoded at a time.
@@ -38,60 +39,6 @@ const BANK_ROWS: usize = 40_000;
 
 /// Validation rows that choose how to condense, at most.
 const VALIDATION_ROWS: usize = 4096;
-
-/// What a prototype comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// The training image.
-    pub image: usize,
-    /// The place in it; 0 for whole images.
-    pub place: usize,
-}
-
-/// Everything that follows from a trained network.
-#[derive(Debug)]
-pub struct Finished<'a> {
-    /// The run.
-    pub trained: &'a Trained,
-    /// Final embeddings of the training images, \[n, d\]: the bank encoded anew; of several places the mean.
-    pub train_rows: Array2<f32>,
-    /// Embeddings of validation and test images by the f32 encoder, in the order of `scored`, \[m, d\]; of several places
-    /// the mean.
-    pub judged_rows: Array2<f32>,
-    /// The places that have an embedding each; none for whole images.
-    pub patches: Option<PatchGrid>,
-    /// How their scores are coloured in each form.
-    pub heat: Option<Forms<HeatScale>>,
-    /// The prototypes.
-    pub bank: FloatBank,
-    /// The prototypes as the int8 encoder sees them, in int8.
-    pub bank_int8: Int8Bank,
-    /// For each prototype, the training image it stands for, and the place in it.
-    pub sources: Vec<Source>,
-    /// How the bank was condensed.
-    pub condensed_by: String,
-    /// How scores over the prototypes correlate with scores over the whole bank, for validation images.
-    pub condensed_agree: f64,
-    /// The f32 encoder.
-    pub folded: FoldedNet,
-    /// The int8 encoder.
-    pub quantized: QuantizedNet,
-    /// Validation images, then test images, with their scores.
-    pub scored: Vec<Scored>,
-    /// For each of `scored`, what the int8 form made of it.
-    pub judged: Vec<ImageScore>,
-    /// The threshold of each form.
-    pub thresholds: Forms<Threshold>,
-    /// How closely int8 follows f32.
-    pub agreement: Agreement,
-    /// AUROC of made-up anomalies ([`crate::synthetic`]) against the validation images they are made from, in int8: for
-    /// comparing settings without a test set.
-    pub synthetic_auroc: f64,
-    /// The same of [negatives](crate::negatives) made of the validation images, where training had negatives.
-    pub negatives_auroc: Option<f64>,
-    /// What the test set says, where there is one.
-    pub evaluation: Option<Evaluation>,
-}
 
 /// Takes a trained network to everything that a bundle and a report are made of.
 pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {

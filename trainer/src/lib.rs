@@ -14,6 +14,7 @@ pub mod demo_scene;
 pub mod device;
 pub mod evaluate;
 pub mod finish;
+pub mod finished;
 pub mod folded;
 pub mod forward;
 pub mod history;

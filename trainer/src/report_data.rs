@@ -1,7 +1,7 @@
 //! A finished run as the report wants it: pictures, points and figures picked out.
 
 use crate::evaluate::Scored;
-use crate::finish::Finished;
+use crate::finished::Finished;
 use crate::projection::principal_plane;
 use crate::report::{
     Card, Counts, EpochRow, Group, Phase, Point, ProbeRow, Projection, ReportData, RoundRow, ScoredImage, Split,

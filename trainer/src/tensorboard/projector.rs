@@ -1,6 +1,6 @@
 //! The data of TensorBoard's embedding projector: embeddings, what each is, and a small picture of each.
 
-use crate::finish::Finished;
+use crate::finished::Finished;
 use crate::png::{grid, png};
 use crate::tensorboard::FOLDER;
 use crate::train::TrainError;

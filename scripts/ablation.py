@@ -19,8 +19,8 @@ TRAINER = ROOT / "target/release/salad-trainer"
 DATA = {
     "kermany": (
         "kermany_cxr",
-        ["--config", "trainer/recipes/kermany.toml", "--size", "64", "--set", "train.phase1_epochs=8",
-         "--set", "train.round_epochs=2"],
+        ["--config", "trainer/recipes/kermany.toml", "--network", "edge", "--set", "network.widths=[]",
+         "--set", "train.phase1_epochs=8", "--set", "train.round_epochs=2"],
         8 + 5 * 2,
         "none",
     ),

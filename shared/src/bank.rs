@@ -335,7 +335,7 @@ impl Int8Bank {
     /// Each query gets a scale of its own, and as many of 16 bits as sums of 32 bits allow: its rounding stays far below the
     /// prototypes'.
     fn quantize_queries(&self, queries: &[f32], search: &mut Search) {
-        let most = (i32::MAX as usize / (127 * self.dim().max(1))).min(32_767) as f32;
+        let most = (i32::MAX as usize / (128 * self.dim().max(1))).min(32_767) as f32;
         search.queries.clear();
         search.scales.clear();
         for z in queries.chunks_exact(self.dim().max(1)) {
@@ -401,6 +401,20 @@ mod tests {
                 assert!((x - y).abs() < 5e-5, "{x} against {y}");
             }
             assert_eq!(float.nearest(&row.to_vec(), 1)[0].index, int8.nearest(&row.to_vec(), 1)[0].index);
+        }
+    }
+
+    #[test]
+    fn a_search_in_int8_finds_what_f32_finds() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut unit = |count| unit_rows(Array2::from_shape_fn((count, 64), |_| random.f32() - random.f32()));
+        let (float, queries) = (FloatBank::new(unit(3000)), unit(300));
+        let int8 = float.quantize();
+        for query in queries.rows() {
+            let z = query.to_vec();
+            let (a, b) = (float.nearest(&z, 5), int8.nearest(&z, 5));
+            assert_eq!(a[0].index, b[0].index);
+            assert!(a.iter().zip(&b).all(|(a, b)| (a.similarity - b.similarity).abs() < 1e-3));
         }
     }
 

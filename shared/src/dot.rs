@@ -7,7 +7,7 @@
 /// # Panics
 /// When the lengths do not fit.
 pub fn rows(rows: &[i8], query: &[i16], out: &mut [i32]) {
-    assert_eq!(rows.len(), query.len() * out.len(), "rows of another length");
+    assert_eq!(Some(rows.len()), query.len().checked_mul(out.len()), "rows of another length");
     #[cfg(target_arch = "x86_64")]
     {
         let avx512 = is_x86_feature_detected!("avx512bw")

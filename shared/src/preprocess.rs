@@ -63,7 +63,8 @@ impl Frame {
         if jpeg::is_cut_short(bytes) {
             return Err(FrameError::Decode("the JPEG file is cut short".to_owned()));
         }
-        let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        let bytes = jpeg::with_codes(bytes);
+        let reader = image::ImageReader::new(Cursor::new(&*bytes)).with_guessed_format();
         let reader = reader.map_err(|e| FrameError::Decode(e.to_string()))?;
         if reader.format().is_none() {
             return Err(FrameError::UnknownFormat);

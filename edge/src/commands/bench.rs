@@ -91,6 +91,10 @@ struct FormReport {
     /// One frame in a hundred took longer.
     slow_frame: f64,
     frames_per_second: f64,
+    /// Share of one processor that the wanted rate takes.
+    share: f64,
+    /// Whether the wanted rate is reached.
+    reached: bool,
 }
 
 /// A temperature, degrees Celsius.
@@ -113,7 +117,7 @@ pub fn bench(options: &BenchOptions, out: &mut dyn Write) -> Result<(), BenchErr
         let model =
             Model::load(&bundle, choice).map_err(|source| ModelError::Encoder { path: path.clone(), source })?;
         let load = start.elapsed();
-        forms.push(time(&model, load, &jpeg, Duration::from_secs(options.seconds.into()))?);
+        forms.push(time(&model, load, &jpeg, options)?);
     }
     let after = temperatures();
     let heat = before.into_iter().zip(after);
@@ -126,7 +130,7 @@ pub fn bench(options: &BenchOptions, out: &mut dyn Write) -> Result<(), BenchErr
         forms,
         peak_resident_mb: peak_resident_mb(),
         heat: heat.map(|((name, before), (_, after))| Sensor { name, before, after }).collect(),
-        throttled: throttled(),
+        throttled: throttled(Path::new("/sys")),
     };
     let text = if options.json {
         serde_json::to_string_pretty(&report).map_err(io::Error::from)? + "\n"
@@ -159,8 +163,9 @@ fn picture(path: Option<&Path>) -> Result<(Vec<u8>, String), BenchError> {
     Ok((frame.to_jpeg(85), format!("made up, {width} x {height}")))
 }
 
-/// Works on one frame after the other, for so long. `load` is how long it took to load the model.
-fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Result<FormReport, BenchError> {
+/// Works on one frame after the other, for as long as is asked for. `load` is how long it took to load the model.
+fn time(model: &Model, load: Duration, jpeg: &[u8], options: &BenchOptions) -> Result<FormReport, BenchError> {
+    let at_least = Duration::from_secs(options.seconds.into());
     let mut scorer = model.scorer()?;
     let mut decoder = scorer.decoder();
     let second = Duration::from_secs(1);
@@ -197,6 +202,7 @@ fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Resul
         times.get((times.len() as f64 * share) as usize).copied().map_or(0.0, ms)
     };
     let [decode, resize, encode, search, decide, frame] = [0, 1, 2, 3, 4, 5].map(|stage| at(stage, 0.5));
+    let frames_per_second = 1e3 / frame;
     Ok(FormReport {
         form: model.form,
         engine: model.engine(),
@@ -209,7 +215,9 @@ fn time(model: &Model, load: Duration, jpeg: &[u8], at_least: Duration) -> Resul
         decide,
         frame,
         slow_frame: at(5, 0.99),
-        frames_per_second: 1e3 / frame,
+        frames_per_second,
+        share: options.rate / frames_per_second,
+        reached: options.rate <= frames_per_second,
     })
 }
 
@@ -241,21 +249,18 @@ impl Report {
         for Sensor { name, before, after } in &self.heat {
             text += &format!("temperature: {name} {before:.0} C, afterwards {after:.0} C\n");
         }
-        if let Some(throttled) = &self.throttled {
-            text += &format!("throttled: {throttled}\n");
-        }
+        text += &format!("throttled: {}\n", self.throttled.as_deref().unwrap_or("this device does not tell"));
         for form in &self.forms {
-            let load = self.wanted_rate / form.frames_per_second;
-            let verdict = match load {
-                load if load <= BUSY => "is reached",
-                load if load <= 1.0 => "is reached, with little to spare",
+            let verdict = match form.share {
+                share if share <= BUSY => "is reached",
+                _ if form.reached => "is reached, with little to spare",
                 _ => "is not reached: lower it, or take a smaller network or picture",
             };
             text += &format!(
                 "{}: {} frames a second {verdict} ({:.1} % of one processor)\n",
                 form.form,
                 self.wanted_rate,
-                load * 100.0
+                form.share * 100.0
             );
         }
         text
@@ -285,9 +290,35 @@ fn temperatures() -> Vec<(String, f64)> {
     sensors
 }
 
-/// What a Raspberry Pi's firmware says of heat and of the supply's voltage since it was started.
-fn throttled() -> Option<String> {
-    let text = fs::read_to_string("/sys/devices/platform/soc/soc:firmware/get_throttled").ok()?;
+/// What holds the processor back: what a Raspberry Pi's firmware says of heat and of the supply's voltage since it was
+/// started, or whether Linux has lowered a clock to cool it. `sys` is where Linux tells, `/sys`.
+fn throttled(sys: &Path) -> Option<String> {
+    let firmware = folders(&sys.join("devices/platform"))
+        .into_iter()
+        .filter(|folder| name(folder).starts_with("soc"))
+        .flat_map(|soc| folders(&soc))
+        .filter(|folder| name(folder).ends_with(":firmware"))
+        .find_map(|folder| fs::read_to_string(folder.join("get_throttled")).ok());
+    if let Some(text) = firmware {
+        return firmware_says(&text);
+    }
+    let cooling = folders(&sys.join("class/thermal")).into_iter().filter_map(|device| {
+        let read = |file: &str| fs::read_to_string(device.join(file)).ok().map(|text| text.trim().to_owned());
+        let kind = read("type").filter(|kind| kind.contains("cpufreq"))?;
+        Some((kind, read("cur_state")?.parse::<u32>().ok()?))
+    });
+    let mut cooling: Vec<(String, u32)> = cooling.collect();
+    cooling.sort_unstable();
+    let limited: Vec<&str> = cooling.iter().filter(|(_, state)| *state > 0).map(|(kind, _)| kind.as_str()).collect();
+    match (cooling.is_empty(), limited.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some("no".to_owned()),
+        (false, false) => Some(format!("the clock is limited to cool the device ({})", limited.join(", "))),
+    }
+}
+
+/// What the bits of a Raspberry Pi's firmware mean.
+fn firmware_says(text: &str) -> Option<String> {
     let bits = u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()?;
     let known = [
         (0, "the voltage is too low"),
@@ -301,6 +332,15 @@ fn throttled() -> Option<String> {
     ];
     let said: Vec<&str> = known.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, words)| *words).collect();
     Some(if said.is_empty() { "no".to_owned() } else { said.join(", ") })
+}
+
+/// What lies in a folder.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    fs::read_dir(path).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 #[cfg(test)]
@@ -324,11 +364,40 @@ mod tests {
             let parts: f64 = ["decode", "resize", "encode", "search", "decide"].map(value).iter().sum();
             assert!(parts <= value("slow_frame") && value("frame") <= value("slow_frame"), "{form}");
             assert!((value("frames_per_second") * value("frame") - 1e3).abs() < 1e-6);
+            assert_eq!(form["reached"], value("share") <= 1.0);
         }
         let mut out = Vec::new();
         bench(&BenchOptions { json: false, rate: 1e9, ..options.clone() }, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("int8: 1000000000 frames a second is not reached"));
         let error = bench(&BenchOptions { picture: Some("none.jpg".into()), ..options }, &mut Vec::new()).unwrap_err();
         assert!(error.to_string().starts_with("none.jpg: "), "{error}");
+    }
+    #[test]
+    fn a_device_tells_what_holds_it_back_or_that_it_does_not() {
+        let said = |files: &[(&str, &str)]| {
+            let sys = tempfile::tempdir().unwrap();
+            for (file, text) in files {
+                let path = sys.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            throttled(sys.path())
+        };
+        assert_eq!(said(&[]), None);
+        for soc in ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"] {
+            let file = format!("devices/platform/{soc}/get_throttled");
+            assert_eq!(said(&[(&file, "0\n")]).unwrap(), "no");
+            assert_eq!(
+                said(&[(&file, "50005\n")]).unwrap(),
+                "the voltage is too low, throttled now, the voltage was too low, was throttled"
+            );
+        }
+        let cooler = |kind: &'static str, state: &'static str| {
+            [("class/thermal/cooling_device0/type", kind), ("class/thermal/cooling_device0/cur_state", state)]
+        };
+        assert_eq!(said(&cooler("pwm-fan", "3")), None);
+        assert_eq!(said(&cooler("cpufreq-cpu0", "0")).unwrap(), "no");
+        let limited = "the clock is limited to cool the device (cpufreq-cpu0)";
+        assert_eq!(said(&cooler("cpufreq-cpu0", "2")).unwrap(), limited);
     }
 }

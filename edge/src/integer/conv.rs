@@ -222,8 +222,12 @@ fn clamp(value: f32, [least, largest]: [f32; 2]) -> f32 {
 
 /// Runs a layer with one kernel; in a function for which the kernel's instructions are enabled, all of it uses them. `P1`,
 /// `P2` and `P4` are the pixels of a block of one, two and four times sixteen channels, where the kernel takes so many.
+///
+/// # Safety
+/// The processor has the kernel's instructions ([`Path::is_available`]).
+#[allow(unsafe_code, reason = "the kernels' contract")]
 #[inline(always)]
-pub fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize, const P4: usize>(
+pub unsafe fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize, const P4: usize>(
     layer: &Layer,
     input: &[u8],
     output: &mut [u8],
@@ -233,22 +237,29 @@ pub fn run_layer<K: Kernel<Quad> + Kernel<Row>, const P1: usize, const P2: usize
     let mut block = 0;
     let single = layer.output.pixels() == 1;
     while block < blocks {
-        block += match (&layer.weights, most.min(blocks - block), single) {
-            (Weights::Depthwise(rows), _, false) => columns::<K, _, P1, 1>(layer, rows, block, input, output),
-            (Weights::Depthwise(rows), _, true) => columns::<K, _, 1, 1>(layer, rows, block, input, output),
-            (Weights::Dense(quads), 4.., false) => columns::<K, _, P4, 4>(layer, quads, block, input, output),
-            (Weights::Dense(quads), 4.., true) => columns::<K, _, 1, 4>(layer, quads, block, input, output),
-            (Weights::Dense(quads), 2..=3, false) => columns::<K, _, P2, 2>(layer, quads, block, input, output),
-            (Weights::Dense(quads), 2..=3, true) => columns::<K, _, 1, 2>(layer, quads, block, input, output),
-            (Weights::Dense(quads), _, false) => columns::<K, _, P1, 1>(layer, quads, block, input, output),
-            (Weights::Dense(quads), _, true) => columns::<K, _, 1, 1>(layer, quads, block, input, output),
+        // SAFETY: the caller's.
+        block += unsafe {
+            match (&layer.weights, most.min(blocks - block), single) {
+                (Weights::Depthwise(rows), _, false) => columns::<K, _, P1, 1>(layer, rows, block, input, output),
+                (Weights::Depthwise(rows), _, true) => columns::<K, _, 1, 1>(layer, rows, block, input, output),
+                (Weights::Dense(quads), 4.., false) => columns::<K, _, P4, 4>(layer, quads, block, input, output),
+                (Weights::Dense(quads), 4.., true) => columns::<K, _, 1, 4>(layer, quads, block, input, output),
+                (Weights::Dense(quads), 2..=3, false) => columns::<K, _, P2, 2>(layer, quads, block, input, output),
+                (Weights::Dense(quads), 2..=3, true) => columns::<K, _, 1, 2>(layer, quads, block, input, output),
+                (Weights::Dense(quads), _, false) => columns::<K, _, P1, 1>(layer, quads, block, input, output),
+                (Weights::Dense(quads), _, true) => columns::<K, _, 1, 1>(layer, quads, block, input, output),
+            }
         };
     }
 }
 
 /// All pixels of `VECTORS` blocks of channels; gives how many that was.
+///
+/// # Safety
+/// That of [`run_layer`].
+#[allow(unsafe_code, reason = "the kernels' contract")]
 #[inline(always)]
-fn columns<K: Kernel<U>, U: Unit, const PIXELS: usize, const VECTORS: usize>(
+unsafe fn columns<K: Kernel<U>, U: Unit, const PIXELS: usize, const VECTORS: usize>(
     layer: &Layer,
     weights: &[U],
     block: usize,
@@ -276,8 +287,7 @@ fn columns<K: Kernel<U>, U: Unit, const PIXELS: usize, const VECTORS: usize>(
             }
         }
         let window = Window::new(input, at, layer.steps, weights);
-        // SAFETY: whoever runs a layer has asked for the kernel's instructions (Path::is_available).
-        #[allow(unsafe_code, reason = "the kernels' contract")]
+        // SAFETY: the caller's.
         let sums = unsafe { K::sums::<PIXELS, VECTORS>(&window) };
         for (sums, place) in sums.iter().zip(places) {
             for (v, sums) in sums.iter().enumerate() {

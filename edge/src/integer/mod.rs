@@ -70,6 +70,25 @@ mod tests {
     }
 
     #[test]
+    fn an_attribute_or_a_domain_that_is_not_looked_at_is_left_to_tract() {
+        let onnx = with_every_node(1, 3).finish(false, [1, 432], 3);
+        let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();
+        let with = |change: &dyn Fn(&mut pb::NodeProto)| {
+            let mut proto = whole.clone();
+            change(&mut proto.graph.as_mut().unwrap().node[1]);
+            read(&proto, &INPUT).is_some()
+        };
+        let named = |name: &str, text: &str| {
+            let attribute = pb::AttributeProto { s: text.as_bytes().to_vec(), ..ints(name, &[]) };
+            with(&move |node| node.attribute.push(attribute.clone()))
+        };
+        assert!(named("auto_pad", "NOTSET"));
+        assert!(!named("auto_pad", "SAME_UPPER"));
+        assert!(!named("activation", "Relu"));
+        assert!(!with(&|node| node.domain = "com.example".into()));
+    }
+
+    #[test]
     fn groups_of_several_channels_are_left_to_tract() {
         let onnx = with_every_node(1, 3).finish(false, [1, 432], 3);
         let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();

@@ -73,8 +73,8 @@ pub struct AddSpec {
     pub scale: f32,
 }
 
-/// A map may take so many bytes.
-const MAX_MAP: usize = 1 << 28;
+/// All maps together may take so many bytes.
+const MAX_MAPS: usize = 1 << 30;
 
 /// An encoder made ready for one path.
 #[derive(Debug, Clone)]
@@ -128,7 +128,9 @@ impl Net {
                 map.border = map.border.max(conv.padding);
             }
         }
-        maps.iter().all(|map| map.pixels() > 0 && map.len().is_some_and(|len| len <= MAX_MAP)).then_some(())?;
+        maps.iter().all(|map| map.pixels() > 0).then_some(())?;
+        let bytes = maps.iter().try_fold(0_usize, |bytes, map| bytes.checked_add(map.len()?))?;
+        (bytes <= MAX_MAPS).then_some(())?;
         let made = |(number, step): (usize, &StepSpec)| {
             Some(match step {
                 StepSpec::Conv(input, conv) => {

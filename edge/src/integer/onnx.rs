@@ -17,6 +17,7 @@ use tract_onnx::pb;
 /// The encoder in a graph, whose one input is as `input` says; `None` where there is anything in it that is not known here.
 pub fn read(model: &pb::ModelProto, input: &InputSpec) -> Option<NetSpec> {
     let graph = model.graph.as_ref()?;
+    graph.node.iter().all(is_known).then_some(())?;
     let mut reader = Reader::new(graph, input)?;
     let mut nodes = graph.node.iter();
     let first = loop {
@@ -27,6 +28,28 @@ pub fn read(model: &pb::ModelProto, input: &InputSpec) -> Option<NetSpec> {
     };
     let rest: Vec<&pb::NodeProto> = std::iter::once(first).chain(nodes).collect();
     reader.finish(&rest, graph.output.first()?)
+}
+
+/// Whether a node is one of ONNX's own operators with none but attributes that are looked at here, or that say nothing.
+fn is_known(node: &pb::NodeProto) -> bool {
+    const LOOKED_AT: [&str; 12] = [
+        "alpha",
+        "axes",
+        "axis",
+        "ceil_mode",
+        "dilations",
+        "group",
+        "keepdims",
+        "kernel_shape",
+        "pads",
+        "perm",
+        "storage_order",
+        "strides",
+    ];
+    ["", "ai.onnx"].contains(&node.domain.as_str())
+        && node.attribute.iter().all(|attribute| {
+            LOOKED_AT.contains(&attribute.name.as_str()) || attribute.name == "auto_pad" && attribute.s == b"NOTSET"
+        })
 }
 
 /// How a map's integers are to be read.

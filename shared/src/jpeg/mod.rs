@@ -1,13 +1,15 @@
 //! What of JPEGs is our own: telling one that was cut short, which the complete decoder fills with grey and says nothing of,
-//! and decoding the usual kind at a fraction of its size.
+//! decoding the usual kind at a fraction of its size, and the codes that webcams leave out.
 
 mod header;
 mod huffman;
 mod scaled;
+mod standard;
 mod transform;
 
 pub(crate) use header::Header;
 pub(crate) use scaled::Scaled;
+pub(crate) use standard::with_codes;
 
 /// Whether `bytes` begin as a JPEG but have no end-of-image marker after the picture's first scan.
 pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {

@@ -3,6 +3,7 @@
 
 use super::header::{Component, Header};
 use super::huffman::{Bits, Code};
+use super::standard::CODES;
 use super::transform::{Transform, transform, used};
 
 /// What is kept from picture to picture.
@@ -33,7 +34,8 @@ impl Scaled {
         for (kind, codes) in self.codes.iter_mut().enumerate() {
             for component in components {
                 let place = component.codes[kind];
-                codes.get_mut(place)?.set((*header.codes[kind].get(place)?)?)?;
+                let standard = || CODES[kind].get(place).copied();
+                codes.get_mut(place)?.set(header.codes[kind].get(place)?.or_else(standard)?)?;
             }
         }
         let most = |side: usize| components.iter().map(|component| component.blocks[side]).max();
@@ -203,6 +205,24 @@ mod tests {
             let mean = block.sum::<f64>() / 64.0;
             assert!((mean - f64::from(*value)).abs() < 3.0, "{x} {y}: {value} for {mean}");
         }
+    }
+
+    #[test]
+    fn a_webcams_picture_without_codes_has_the_usual_ones() {
+        let whole = fixture("420");
+        let mut bare = whole.clone();
+        while let Some(start) = bare.windows(2).position(|marker| marker == [0xff, 0xc4]) {
+            let length = usize::from(u16::from_be_bytes([bare[start + 2], bare[start + 3]]));
+            bare.drain(start..start + 2 + length);
+        }
+        assert!(bare.len() + 400 < whole.len());
+        let decode = |bytes: &[u8]| Scaled::default().decode(&Header::read(bytes).unwrap(), 2).unwrap();
+        assert_eq!(decode(&bare), decode(&whole));
+        assert_eq!(
+            Frame::decode(&bare).unwrap(),
+            Frame::decode(&whole).unwrap(),
+            "nor do they trouble a complete decoder"
+        );
     }
 
     #[test]

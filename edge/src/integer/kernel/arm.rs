@@ -15,19 +15,25 @@ pub fn is_available(path: Path) -> bool {
     }
 }
 
-/// Runs a layer on an available path.
-pub fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
-    match path {
-        // SAFETY: is_available, which the caller asked.
-        Path::Dot => unsafe { run_dot(layer, input, output) },
-        _ => run_layer::<Neon, 2, 1, 1>(layer, input, output),
+/// Runs a layer.
+///
+/// # Safety
+/// The path is available.
+pub unsafe fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
+    // SAFETY: the caller's; NEON belongs to every processor of this architecture.
+    unsafe {
+        match path {
+            Path::Dot => run_dot(layer, input, output),
+            _ => run_layer::<Neon, 2, 1, 1>(layer, input, output),
+        }
     }
 }
 
 #[target_feature(enable = "neon,dotprod")]
 fn run_dot(layer: &Layer, input: &[u8], output: &mut [u8]) {
     // 24 accumulators at most, the weights, and a pixel's bytes: of 32 registers.
-    run_layer::<Dot, 6, 1, 1>(layer, input, output);
+    // SAFETY: the function has the instructions.
+    unsafe { run_layer::<Dot, 6, 1, 1>(layer, input, output) };
 }
 
 /// Sixteen channels in four registers.

@@ -28,9 +28,13 @@ pub fn is_available(path: Path) -> bool {
     path == Path::Neon && getauxval(AT_HWCAP) & HWCAP_NEON != 0
 }
 
-/// Runs a layer on an available path.
-pub fn run(layer: &Layer, input: &[u8], output: &mut [u8]) {
-    run_layer::<Neon, 1, 1, 1>(layer, input, output);
+/// Runs a layer.
+///
+/// # Safety
+/// NEON is available.
+pub unsafe fn run(layer: &Layer, input: &[u8], output: &mut [u8]) {
+    // SAFETY: the caller's.
+    unsafe { run_layer::<Neon, 1, 1, 1>(layer, input, output) };
 }
 
 struct Neon;

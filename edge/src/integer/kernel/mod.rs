@@ -1,8 +1,9 @@
 //! Sums of products of 8-bit integers for a block of a convolution: one form for each kind of processor, chosen when the
 //! program runs. All give the same integers.
 //!
-//! All unsafe code of the encoder is for these. What they rely on is checked in [`Window::new`], once a block, so that no
-//! caller can break it.
+//! All unsafe code of the encoder is for these. Two things are relied on: that the processor has a kernel's instructions, which
+//! [`Path::run`] asks and whatever is called below it leaves to its caller, and that what is read lies inside, which
+//! [`Window::new`] checks, once a block.
 #![allow(unsafe_code, reason = "kernels use a processor's instructions")]
 #![allow(clippy::needless_range_loop, reason = "the loops are unrolled, their numbers name registers")]
 
@@ -124,13 +125,17 @@ impl Path {
         match self {
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 | Path::AvxVnni | Path::Avx2 | Path::Sse41 if self.is_available() => {
-                x86::run(self, layer, input, output);
+                // SAFETY: it is available.
+                unsafe { x86::run(self, layer, input, output) }
             }
             #[cfg(target_arch = "aarch64")]
-            Path::Dot | Path::Neon if self.is_available() => arm::run(self, layer, input, output),
+            // SAFETY: it is available.
+            Path::Dot | Path::Neon if self.is_available() => unsafe { arm::run(self, layer, input, output) },
             #[cfg(target_arch = "arm")]
-            Path::Neon if self.is_available() => arm32::run(layer, input, output),
-            _ => run_layer::<portable::Portable, 4, 2, 1>(layer, input, output),
+            // SAFETY: it is available.
+            Path::Neon if self.is_available() => unsafe { arm32::run(layer, input, output) },
+            // SAFETY: it takes no instructions that a processor may lack.
+            _ => unsafe { run_layer::<portable::Portable, 4, 2, 1>(layer, input, output) },
         }
     }
 }

@@ -22,9 +22,12 @@ pub fn is_available(path: Path) -> bool {
     }
 }
 
-/// Runs a layer on an available path.
-pub fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
-    // SAFETY: is_available, which the caller asked.
+/// Runs a layer.
+///
+/// # Safety
+/// The path is available.
+pub unsafe fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
+    // SAFETY: the caller's.
     unsafe {
         match path {
             Path::Avx512 => run_avx512(layer, input, output),
@@ -38,23 +41,27 @@ pub fn run(path: Path, layer: &Layer, input: &[u8], output: &mut [u8]) {
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run_avx512(layer: &Layer, input: &[u8], output: &mut [u8]) {
     // 24 accumulators at most, the weights, and a pixel's bytes: of 32 registers.
-    run_layer::<Parts<Vnni512, 1>, 14, 12, 6>(layer, input, output);
+    // SAFETY: the function has the instructions.
+    unsafe { run_layer::<Parts<Vnni512, 1>, 14, 12, 6>(layer, input, output) };
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
 fn run_avx_vnni(layer: &Layer, input: &[u8], output: &mut [u8]) {
     // Of 16 registers.
-    run_layer::<Parts<Vnni256, 2>, 6, 3, 1>(layer, input, output);
+    // SAFETY: the function has the instructions.
+    unsafe { run_layer::<Parts<Vnni256, 2>, 6, 3, 1>(layer, input, output) };
 }
 
 #[target_feature(enable = "avx2")]
 fn run_avx2(layer: &Layer, input: &[u8], output: &mut [u8]) {
-    run_layer::<Parts<Pairs256, 2>, 5, 2, 1>(layer, input, output);
+    // SAFETY: the function has the instructions.
+    unsafe { run_layer::<Parts<Pairs256, 2>, 5, 2, 1>(layer, input, output) };
 }
 
 #[target_feature(enable = "sse4.1,ssse3")]
 fn run_sse41(layer: &Layer, input: &[u8], output: &mut [u8]) {
-    run_layer::<Parts<Pairs128, 4>, 2, 1, 1>(layer, input, output);
+    // SAFETY: the function has the instructions.
+    unsafe { run_layer::<Parts<Pairs128, 4>, 2, 1, 1>(layer, input, output) };
 }
 
 /// Sixteen channels in `N` registers.

@@ -85,7 +85,8 @@ fn encoder([side, channels, out, stride]: [i64; 4], layers: Layers) -> anyhow::R
     graph.node("MaxPool", &[last], "pixel", vec![ints("kernel_shape", &[1, 1]), ints("strides", &[64, 64])]);
     graph.node("DequantizeLinear", &["pixel", "step", "zero"], "map", vec![]);
     let (pixels, shape) = (graph.side as u32, [1, dim]);
-    let onnx = graph.finish(false, shape, 3);
+    graph.read_out("map", "embedding", false);
+    let onnx = graph.finish(shape, 3);
     let input = InputSpec { width: pixels, height: pixels, channels: 3 };
     let plan = EncoderPlan::new(&onnx, Form::Int8, input, [1, dim as usize])?;
     (plan.engine() != "tract").then_some(()).context("left to tract")?;

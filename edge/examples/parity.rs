@@ -153,6 +153,6 @@ fn geometry() -> Vec<pb::AttributeProto> {
 fn model(mut nodes: Vec<pb::NodeProto>, mut constants: Vec<pb::TensorProto>, map: &str) -> Vec<u8> {
     constants.push(floats("eps", &[], &[1e-12]));
     nodes.push(node("Flatten", &[map], "z", vec![int("axis", 1)]));
-    nodes.extend(support::unit_length());
+    nodes.extend(support::unit_length("z", "embedding"));
     support::model(nodes, constants, [1, 3, SIDE, SIDE], [1, DIM])
 }

@@ -11,7 +11,7 @@ use salad_shared::preprocess::InputSpec;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
-use support::quantized::{SIDE, with_every_node};
+use support::quantized::{SIDE, shape_of_every_node, with_every_node};
 
 mod support;
 
@@ -52,12 +52,12 @@ fn a_smaller_picture_takes_memory_for_its_pixels_only() {
 #[test]
 fn a_frame_takes_no_memory_after_the_first() {
     for places in [false, true] {
-        let shape: [i64; 2] = if places { [36, 12] } else { [1, 432] };
+        let shape = shape_of_every_node(places);
         let mut bundle = support::bundle();
         bundle.manifest.input = InputSpec { width: SIDE as u32, height: SIDE as u32, channels: 3 };
         bundle.manifest.encoder.embedding_dim = shape[1] as u32;
         bundle.manifest.patches = places.then(|| support::grid(6, 4));
-        bundle.encoder_int8 = with_every_node(1, 3).finish(places, shape, 3);
+        bundle.encoder_int8 = with_every_node(1, 3, places).finish(shape, 3);
         let rows = ndarray::Array2::from_shape_fn((50, shape[1] as usize), |(i, j)| ((i * 7 + j) % 11) as f32 / 20.0);
         bundle.bank_int8 = FloatBank::new(rows).quantize();
         let model = Model::load(&bundle, FormChoice::Int8).unwrap();

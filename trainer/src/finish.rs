@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::dataset::TestItem;
 use crate::evaluate::{Evaluation, Scored, evaluate, write_scores};
 use crate::finished::{Finished, Source};
-use crate::folded::{FoldedNet, Readout};
+use crate::folded::FoldedNet;
 use crate::forward::ForwardError;
 use crate::model::inputs;
 use crate::negatives::of_each;
@@ -51,7 +51,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let folded = trained.fold()?;
     let spec = config.input_spec();
     let patches = patch_grid(config, &folded);
-    let each = folded.readout.vectors();
+    let each = folded.vectors();
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
     let judged_rows = in_chunks(&spec, &judged, |x, n| folded.encode(x, n))?;
 
@@ -229,7 +229,7 @@ impl Finished<'_> {
                 "{} prototypes do not stand for the {} embeddings they were made of: scores of validation images over the \
                  former and the latter correlate with {:.2} only; keep more (condense.prototypes, up to \"all\")",
                 self.sources.len(),
-                self.train_rows.nrows() * self.folded.readout.vectors(),
+                self.train_rows.nrows() * self.folded.vectors(),
                 self.condensed_agree
             )
         });
@@ -310,7 +310,7 @@ fn in_chunks(
 /// The places of a network with patches.
 fn patch_grid(config: &Config, folded: &FoldedNet) -> Option<PatchGrid> {
     let patch = config.network.patch.as_ref()?;
-    let Readout::Places { rows, columns } = folded.readout else { return None };
+    let [rows, columns] = folded.places()?;
     Some(PatchGrid {
         rows: rows as u32,
         columns: columns as u32,

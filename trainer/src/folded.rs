@@ -1,18 +1,25 @@
 //! The trained encoder as inference sees it: batch norm folded into the convolutions, plain arrays, no libtorch. What the
 //! quantizer and the ONNX writer work on.
 
-use ndarray::{Array1, Array4, s};
+use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 
-/// An encoder for one input size: a chain of layers from \[1, channels, height, width\] to a map, which becomes a vector
-/// of unit length; or several, the members of an ensemble, whose maps stand side by side.
+/// An encoder for one input size; or several, the members of an ensemble: their vectors of unit length stand one after the
+/// other, scaled to unit length again, so that the cosine of two embeddings is the mean of the members'.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
     pub input: InputSpec,
-    /// The layers of each member, first to last. All take the input, and give maps of one size.
-    pub members: Vec<Vec<FoldedLayer>>,
-    /// What becomes of the members' last maps, the channels of the first member first.
+    /// One, or the members of an ensemble, which may be of different kinds but give as many vectors.
+    pub members: Vec<FoldedMember>,
+}
+
+/// A chain of layers from \[1, channels, height, width\] to a map, and what becomes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldedMember {
+    /// First to last.
+    pub layers: Vec<FoldedLayer>,
+    /// What becomes of the last one's map.
     pub readout: Readout,
 }
 
@@ -39,14 +46,6 @@ impl Readout {
         match self {
             Readout::Flatten | Readout::Pooled(_) => 1,
             Readout::Places { rows, columns } => rows * columns,
-        }
-    }
-
-    /// What reads out the maps of both where they stand side by side, and puts their vectors one after the other.
-    fn beside(self, other: Readout) -> Readout {
-        match (self, other) {
-            (Readout::Pooled(linear), Readout::Pooled(other)) => Readout::Pooled(linear.beside(&other)),
-            (readout, _) => readout,
         }
     }
 }
@@ -138,38 +137,67 @@ impl FoldedLayer {
     }
 }
 
+impl FoldedMember {
+    /// Puts `before` in front of the names of all layers.
+    fn rename(&mut self, before: &str) {
+        self.layers.iter_mut().for_each(|layer| layer.rename(before));
+        if let Readout::Pooled(linear) = &mut self.readout {
+            linear.name.insert_str(0, before);
+        }
+    }
+
+    /// The convolutions with the size of their results, the readout's linear layer last, for an input of `size`.
+    fn trace(&self, size: Size) -> Vec<(&FoldedConv, Size)> {
+        let mut convolutions = Vec::new();
+        trace(&self.layers, size, &mut convolutions);
+        if let Readout::Pooled(linear) = &self.readout {
+            convolutions.push((linear, (1, 1)));
+        }
+        convolutions
+    }
+
+    /// Length of a vector, for an input of `size`.
+    fn embedding_dim(&self, size: Size) -> usize {
+        let values = self.trace(size).last().map_or(0, |(conv, (height, width))| conv.bias.len() * height * width);
+        values / self.readout.vectors()
+    }
+}
+
 impl FoldedNet {
-    /// Encoders of one input and shape as the members of one ensemble: its embedding is theirs one after the other, before
-    /// any of them is scaled to unit length. The names of layers say which member they are of, but for the first's.
-    /// `None` for no encoder.
+    /// Encoders of one input as the members of one ensemble. The names of layers say which member they are of, but for the
+    /// first's. `None` for no encoder.
     pub fn join(nets: impl IntoIterator<Item = FoldedNet>) -> Option<FoldedNet> {
         (1..)
             .zip(nets)
             .map(|(number, mut net): (u32, _)| {
                 if number > 1 {
                     let before = format!("member{number}.");
-                    net.members.iter_mut().flatten().for_each(|layer| layer.rename(&before));
+                    net.members.iter_mut().for_each(|member| member.rename(&before));
                 }
                 net
             })
             .reduce(|mut joined, net| {
                 joined.members.extend(net.members);
-                joined.readout = joined.readout.beside(net.readout);
                 joined
             })
     }
 
     /// Length d of the embedding.
     pub fn embedding_dim(&self) -> usize {
-        if let Readout::Pooled(linear) = &self.readout {
-            return linear.bias.len();
+        self.members.iter().map(|member| member.embedding_dim(self.input_size())).sum()
+    }
+
+    /// Vectors of an image.
+    pub fn vectors(&self) -> usize {
+        self.members.first().map_or(1, |member| member.readout.vectors())
+    }
+
+    /// Rows and columns of the places that have a vector each; none where the whole image has one.
+    pub fn places(&self) -> Option<[usize; 2]> {
+        match self.members.first()?.readout {
+            Readout::Places { rows, columns } => Some([rows, columns]),
+            _ => None,
         }
-        let last = |layers| {
-            let mut convolutions = Vec::new();
-            trace(layers, self.input_size(), &mut convolutions);
-            convolutions.last().map_or(0, |(conv, (height, width))| conv.bias.len() * height * width)
-        };
-        self.members.iter().map(|layers| last(layers)).sum::<usize>() / self.readout.vectors()
     }
 
     /// The convolutions, first to last, member by member; of a residual block the body's before the shortcut's, and the
@@ -180,7 +208,7 @@ impl FoldedNet {
 
     /// Side of the square of the input that a place of the last map sees, pixels.
     pub fn receptive_field(&self) -> usize {
-        self.members.iter().map(|layers| field(layers, (1, 1)).0).max().unwrap_or(0)
+        self.members.iter().map(|member| field(&member.layers, (1, 1)).0).max().unwrap_or(0)
     }
 
     /// Weights and biases.
@@ -195,14 +223,7 @@ impl FoldedNet {
 
     /// The convolutions with the size of their results.
     fn trace(&self) -> Vec<(&FoldedConv, Size)> {
-        let mut convolutions = Vec::new();
-        for layers in &self.members {
-            trace(layers, self.input_size(), &mut convolutions);
-        }
-        if let Readout::Pooled(linear) = &self.readout {
-            convolutions.push((linear, (1, 1)));
-        }
-        convolutions
+        self.members.iter().flat_map(|member| member.trace(self.input_size())).collect()
     }
 
     /// Rows and columns of the input.
@@ -212,16 +233,6 @@ impl FoldedNet {
 }
 
 impl FoldedConv {
-    /// Both as one: this one on the first channels, `other` on those after them, and their results in this order.
-    fn beside(self, other: &FoldedConv) -> FoldedConv {
-        let ((out, inputs, height, width), (other_out, other_inputs, ..)) = (self.weight.dim(), other.weight.dim());
-        let mut weight = Array4::zeros((out + other_out, inputs + other_inputs, height, width));
-        weight.slice_mut(s![..out, ..inputs, .., ..]).assign(&self.weight);
-        weight.slice_mut(s![out.., inputs.., .., ..]).assign(&other.weight);
-        let bias = self.bias.iter().chain(&other.bias).copied().collect();
-        FoldedConv { weight, bias, ..self }
-    }
-
     /// The size of the result for an input of `size`.
     pub(crate) fn result_size(&self, size: Size) -> Size {
         let (.., kernel_height, kernel_width) = self.weight.dim();

@@ -48,47 +48,58 @@ impl FoldedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         self.check()?;
         let _guard = tch::no_grad_guard();
-        let members = self.members.iter().map(|layers| steps(layers)).collect::<Result<Vec<_>, _>>()?;
-        let readout = FloatReadout::new(&self.readout)?;
-        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim());
+        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, FloatReadout::new(&m.readout)?)));
+        let members = members.collect::<Result<Vec<_>, TchError>>()?;
+        let mut rows = Vec::with_capacity(n * self.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
             let x = x?;
-            let maps = members.iter().map(|steps| run(steps, x.shallow_clone())).collect::<Result<Vec<_>, _>>()?;
-            push_rows(&unit_rows(&readout.run(&maps)?)?, &mut rows)?;
+            let vectors = members.iter().map(|(steps, readout)| readout.run(&run(steps, x.shallow_clone())?));
+            push_rows(&side_by_side(vectors.collect::<Result<_, _>>()?)?, &mut rows)?;
         }
-        matrix(rows, n * self.readout.vectors(), self.embedding_dim())
+        matrix(rows, n * self.vectors(), self.embedding_dim())
     }
 
     /// Says which layer does not fit, if one does not: names have to be unique, channels have to match, no window may
     /// be larger than its padded input, the branches of a residual block have to give results of one shape, the members
-    /// maps of one size, and what is read out has to be a convolution's without activation.
+    /// as many vectors, and what is read out has to be a convolution's without activation.
     pub fn check(&self) -> Result<(), ForwardError> {
         let mut names = HashSet::new();
-        let (mut channels, mut read_out_size) = (0, None);
         let refuse = |layer: &str, problem: String| Err(ForwardError::Layer { layer: layer.to_owned(), problem });
-        for layers in &self.members {
+        for member in &self.members {
             let shape = (self.input.channels as usize, self.input_size());
-            let (own, size) = check_layers(layers, shape, &mut names)?;
-            let last = layers.last().map_or("", FoldedLayer::name);
-            let is_plain = matches!(layers.last(), Some(FoldedLayer::Conv(c)) if c.activation == Activation::Identity);
-            if !matches!(self.readout, Readout::Pooled(_)) && !is_plain {
-                return refuse(last, "the last layer has to be a convolution without activation".into());
+            let (channels, size) = check_layers(&member.layers, shape, &mut names)?;
+            let last = member.layers.last();
+            let name = last.map_or("", FoldedLayer::name);
+            let is_plain = matches!(last, Some(FoldedLayer::Conv(c)) if c.activation == Activation::Identity);
+            match &member.readout {
+                Readout::Pooled(linear) => check_linear(linear, channels, &mut names)?,
+                _ if !is_plain => {
+                    return refuse(name, "the last layer has to be a convolution without activation".into());
+                }
+                Readout::Places { rows, columns } if size != (*rows, *columns) => {
+                    return refuse(name, format!("gives {} x {} places, not {rows} x {columns}", size.0, size.1));
+                }
+                _ => {}
             }
-            if *read_out_size.get_or_insert(size) != size {
-                return refuse(last, "gives a map of another size than the members before".into());
+            if member.readout.vectors() != self.vectors() {
+                return refuse(name, "gives another number of vectors than the members before".into());
             }
-            channels += own;
         }
-        let Readout::Pooled(linear) = &self.readout else {
-            return if self.members.is_empty() { refuse("", "there is no layer".into()) } else { Ok(()) };
-        };
-        let (one, none) = ((1, 1), Activation::Identity);
-        match check_conv(linear, (channels, one)) {
-            Err(problem) => refuse(&linear.name, problem),
-            Ok((_, size)) if size == one && linear.activation == none && names.insert(&linear.name) => Ok(()),
-            Ok(_) => refuse(&linear.name, "has to be 1 x 1, without activation, its name not taken".into()),
-        }
+        if self.members.is_empty() { refuse("", "there is no layer".into()) } else { Ok(()) }
     }
+}
+
+/// Says what is wrong with the linear layer of a readout, which takes the means of so many channels, if anything is.
+fn check_linear<'a>(linear: &'a FoldedConv, channels: usize, names: &mut HashSet<&'a str>) -> Result<(), ForwardError> {
+    let one = (1, 1);
+    let problem = match check_conv(linear, (channels, one)) {
+        Ok((_, size)) if size == one && linear.activation == Activation::Identity && names.insert(&linear.name) => {
+            return Ok(());
+        }
+        Ok(_) => "has to be 1 x 1, without activation, its name not taken".into(),
+        Err(problem) => problem,
+    };
+    Err(ForwardError::Layer { layer: linear.name.clone(), problem })
 }
 
 /// A convolution's tensors.
@@ -170,9 +181,8 @@ impl FloatReadout {
         }
     }
 
-    /// The members' last maps, each \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
-    pub(crate) fn run(&self, maps: &[Tensor]) -> Result<Tensor, TchError> {
-        let x = Tensor::f_cat(maps, 1)?;
+    /// The last map, \[n, c, rows, columns\], as vectors \[n, d\], or \[n x places, d\] image by image.
+    pub(crate) fn run(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match self {
             FloatReadout::Flatten => x.f_flatten(1, -1),
             FloatReadout::Places => x.f_permute([0, 2, 3, 1])?.f_flatten(0, 2),
@@ -183,8 +193,19 @@ impl FloatReadout {
     }
 }
 
+/// Vectors \[n, d\] of unit length of the members' vectors, those of each scaled to unit length.
+pub(crate) fn side_by_side(mut members: Vec<Tensor>) -> Result<Tensor, TchError> {
+    match (members.pop(), members.is_empty()) {
+        (Some(only), true) => unit_rows(&only),
+        (last, _) => {
+            let units = members.iter().chain(&last).map(unit_rows).collect::<Result<Vec<_>, _>>()?;
+            unit_rows(&Tensor::f_cat(&units, 1)?)
+        }
+    }
+}
+
 /// Rows of x (\[n, d\]) scaled to unit length.
-pub(crate) fn unit_rows(x: &Tensor) -> Result<Tensor, TchError> {
+fn unit_rows(x: &Tensor) -> Result<Tensor, TchError> {
     let norm = x.f_mul(x)?.f_sum_dim_intlist(1_i64, true, Kind::Float)?.f_sqrt()?;
     x.f_div(&norm.f_clamp_min(f64::from(MIN_NORM))?)
 }

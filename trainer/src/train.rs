@@ -92,7 +92,7 @@ impl Trained {
     fn new(config: &Config, images: Images, members: Vec<Member>) -> Result<Trained, TrainError> {
         let mut members = members.into_iter();
         let Some(Member { model, choice, mut history }) = members.next() else {
-            return Err(TrainError::Refused("train.members = 0: has to be at least 1".into()));
+            return Err(TrainError::Refused("no network has been trained".into()));
         };
         let mut others = Vec::new();
         for member in members {
@@ -136,25 +136,28 @@ pub struct Extent {
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
     let (device, _) = prepare_device(config)?;
     let mut members = Vec::new();
-    for number in 1..=config.train.members {
+    for number in 1..=config.members() {
         let (config, folder) = (config.of_member(number), member_folder(run, number));
         // The run may have been stopped before this member began.
         let resume = extent.resume && (number == 1 || checkpoint::is_in(&folder));
         let saved = prepare_folder(&config, &folder, resume)?;
         members.push((config, folder, saved));
     }
-    // Weights that do not fit are told before images are read; they are the same for all members.
-    if members.iter().any(|(.., saved)| saved.is_none())
-        && let Some(weights) = &config.network.init
-    {
-        init::load(&Model::new(&config.network, &config.input_spec(), config.seed, device), weights)?;
+    // Weights that do not fit are told before images are read, once for each network.
+    let mut fitting = Vec::new();
+    for (own_config, _, saved) in &members {
+        let network = &own_config.network;
+        if let (None, Some(weights), false) = (saved, &network.init, fitting.contains(&network)) {
+            init::load(&Model::new(network, &config.input_spec(), config.seed, device), weights)?;
+            fitting.push(network);
+        }
     }
     let images = load_images(config, run)?;
     check_validation(images.validation.items.len(), &config.data.root)?;
     let mut trained = Vec::new();
     for (number, (own_config, folder, saved)) in (1..).zip(members) {
-        if config.train.members > 1 {
-            log::info!("member {number} of {}", config.train.members);
+        if config.members() > 1 {
+            log::info!("member {number} of {}", config.members());
         }
         match train_member(&own_config, &folder, &images, saved, extent.stop_after)? {
             Some(member) => trained.push(member),
@@ -316,7 +319,7 @@ pub fn open(run: &Path, adjust: impl FnOnce(&str) -> Result<Config, ConfigError>
     let first = load_member(run, 1)?;
     let config = adjust(&first.0.config)?;
     let mut saved = vec![first];
-    for number in 2..=config.train.members {
+    for number in 2..=config.members() {
         saved.push(load_member(run, number)?);
     }
     for (number, (state, _)) in (1..).zip(&saved) {
@@ -478,6 +481,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     like.data.cache_dir.clone_from(&config.data.cache_dir);
     like.train.device.clone_from(&config.train.device);
     like.train.members = config.train.members;
+    like.ensemble.clone_from(&config.ensemble);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
     if other_keep {
@@ -496,7 +500,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
-         condense, quantize, threshold, train.device, threads, train.members and train.keep (to resume, with \
+         condense, quantize, threshold, train.device, threads, train.members, ensemble and train.keep (to resume, with \
          train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()

@@ -17,6 +17,12 @@ const F32_TOLERANCE: f32 = 1e-5;
 /// The integers are equal; the unit length is made in floats.
 const INT8_TOLERANCE: f32 = 1e-6;
 
+/// An ensemble whose members are read out in two ways.
+fn of_two_kinds() -> FoldedNet {
+    let [first, last] = [4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed));
+    nets::joined([first, nets::edge(64, &[8, 16, 24, 32], 24, 7), last])
+}
+
 #[test]
 fn f32_equals_libtorch() {
     for net in [
@@ -24,7 +30,7 @@ fn f32_equals_libtorch() {
         nets::unet(64, &[8, 16, 32, 48, 64], 40, 2),
         nets::resnet(64, &[8, 16, 24], 20, 4),
         nets::joined([1, 6, 7].map(|seed| nets::edge(64, &[8, 16, 24, 32], 24, seed))),
-        nets::joined([4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed))),
+        of_two_kinds(),
     ] {
         let images = nets::images(&net, 3, 3).concat();
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_f32(&net), &images) else { return };
@@ -44,7 +50,7 @@ fn int8_equals_the_simulation() {
         (nets::resnet(64, &[8, 16, 24], 20, 4), WeightScales::PerTensor),
         (nets::resnet(64, &[8, 16, 24], 20, 5), WeightScales::PerChannel),
         (nets::joined([1, 6, 7].map(|seed| nets::edge(64, &[8, 16, 24, 32], 24, seed))), WeightScales::PerChannel),
-        (nets::joined([4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed))), WeightScales::PerChannel),
+        (of_two_kinds(), WeightScales::PerChannel),
     ] {
         let options = QuantizeOptions { weight_scales: scales, ..Default::default() };
         let quantized = quantize(&net, &nets::images(&net, 16, 4), &options).unwrap();
@@ -52,7 +58,7 @@ fn int8_equals_the_simulation() {
         let Some((embeddings, ops)) = onnxruntime(&net, &to_onnx_int8(&quantized), &images) else { return };
         // The fast form: nothing but integer convolutions, one way in and, but for leaky ReLU and sums, one way out of each
         // member.
-        let pooled = usize::from(matches!(net.readout, Readout::Pooled(_)));
+        let pooled = net.members.iter().filter(|member| matches!(member.readout, Readout::Pooled(_))).count();
         assert_eq!(ops["QLinearConv"], net.convolutions().count() - pooled);
         assert_eq!(ops["Conv"].as_u64().unwrap_or(0), pooled as u64);
         let [leaky, sums] = ["LeakyRelu", "Add"].map(|op| ops[op].as_u64().unwrap_or(0));

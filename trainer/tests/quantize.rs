@@ -6,7 +6,7 @@ mod nets;
 
 use ndarray::{Array1, Array4, array};
 use salad_shared::preprocess::InputSpec;
-use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, Readout};
+use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedMember, FoldedNet, Readout};
 use salad_trainer::quantize::{
     Calibration, QuantizeError, QuantizeOptions, QuantizedConv, QuantizedLayer, QuantizedMember, QuantizedNet,
     QuantizedResidual, WeightScales, quantize, quantize_best,
@@ -35,6 +35,7 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
         input: InputSpec { width: 1, height: 1, channels: 1 },
         input_scale: 0.25,
         embedding_dim: d,
+        vectors: 1,
         // 0.25 * 0.5 / 0.25: the multiplier is a half, so that odd sums are ties; then 0.25 * 0.5 / 0.25 * 2 is 1.
         members: vec![QuantizedMember {
             layers: vec![
@@ -42,8 +43,8 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
                 conv("last", identity, Array1::zeros(d), Activation::Identity, 0.25, 0.25),
             ],
             output_scale: 0.25,
+            readout: Readout::Flatten,
         }],
-        readout: Readout::Flatten,
         options: QuantizeOptions::default(),
     }
 }
@@ -132,12 +133,13 @@ fn wide_convolutions_are_exact() {
         input_scale: 1.0,
         output_scale: 4.0,
     };
+    let (layers, readout) = (vec![QuantizedLayer::Conv(conv)], Readout::Flatten);
     let net = QuantizedNet {
         input: InputSpec { width: 1, height: 1, channels: channels as u32 },
         input_scale: 1.0,
         embedding_dim: 3,
-        members: vec![QuantizedMember { layers: vec![QuantizedLayer::Conv(conv)], output_scale: 4.0 }],
-        readout: Readout::Flatten,
+        vectors: 1,
+        members: vec![QuantizedMember { layers, output_scale: 4.0, readout }],
         options: QuantizeOptions::default(),
     };
     let z = net.encode(&vec![127.0; channels], 1).unwrap();
@@ -156,10 +158,10 @@ fn a_convolution_by_hand_becomes_its_integers() {
         padding: 0,
         activation: Activation::Identity,
     };
+    let (layers, readout) = (vec![FoldedLayer::Conv(conv.clone())], Readout::Flatten);
     let net = FoldedNet {
         input: InputSpec { width: 2, height: 2, channels: 1 },
-        members: vec![vec![FoldedLayer::Conv(conv.clone())]],
-        readout: Readout::Flatten,
+        members: vec![FoldedMember { layers, readout }],
     };
     let images = [vec![1.0, -1.0, 0.5, 0.0], vec![-0.5, 1.0, 1.0, -1.0]];
     let options = QuantizeOptions { calibration: Calibration::MinMax, bias_correction: false, ..Default::default() };
@@ -254,27 +256,30 @@ fn what_cannot_be_quantized_is_refused() {
         refused(&net, &[vec![0.0; 5]], Calibration::MinMax).contains("5 values do not make 1 images of 3 x 32 x 32")
     );
     let mut diverged = net.clone();
-    if let FoldedLayer::Conv(conv) = &mut diverged.members[0][0] {
+    if let FoldedLayer::Conv(conv) = &mut diverged.members[0].layers[0] {
         conv.weight[[0, 0, 0, 0]] = f32::NAN;
     }
     assert!(refused(&diverged, &images, Calibration::MinMax).contains("\"conv0\" has values that are not finite"));
     let mut twice = net.clone();
-    twice.members[0].insert(1, net.members[0][0].clone());
+    twice.members[0].layers.insert(1, net.members[0].layers[0].clone());
     assert!(matches!(quantize(&twice, &images, &QuantizeOptions::default()), Err(QuantizeError::Forward(_))));
     let mut uneven = nets::resnet(32, &[4, 8], 8, 42);
-    if let FoldedLayer::Residual(residual) = &mut uneven.members[0][4] {
+    if let FoldedLayer::Residual(residual) = &mut uneven.members[0].layers[4] {
         residual.shortcut.clear();
     }
     let error = uneven.check().unwrap_err().to_string();
     assert!(error.contains("\"block4\": adds a body of 8 x 2 x 2 to a shortcut of 4 x 4 x 4"), "{error}");
-    let mut sizes = nets::joined([net.clone(), nets::edge(32, &[4, 8], 8, 43)]);
-    sizes.check().unwrap();
-    if let Some(FoldedLayer::Conv(last)) = sizes.members[1].last_mut() {
-        last.padding = 1;
+    let mut places = nets::joined([net.clone(), nets::resnet(32, &[4, 8], 8, 43), net.clone()]);
+    places.check().unwrap();
+    for what in ["gives 1 x 1 places, not 1 x 2", "gives another number of vectors"] {
+        places.members[2].readout = Readout::Places { rows: 1, columns: 2 };
+        let error = places.check().unwrap_err().to_string();
+        assert!(error.contains(&format!("\"member3.conv3\": {what}")), "{error}");
+        if let Some(FoldedLayer::Conv(last)) = places.members[2].layers.last_mut() {
+            last.weight = Array4::zeros((8, 8, 8, 7));
+        }
     }
-    let error = sizes.check().unwrap_err().to_string();
-    assert!(error.contains("\"member2.conv3\": gives a map of another size"), "{error}");
     let mut cut = net.clone();
-    cut.members[0].pop();
+    cut.members[0].layers.pop();
     assert!(cut.encode(&images.concat(), 2).unwrap_err().to_string().contains("the last layer"));
 }

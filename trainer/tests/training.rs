@@ -8,7 +8,7 @@ use salad_trainer::choice::Keep;
 use salad_trainer::config::Config;
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
-use salad_trainer::network::NetworkKind;
+use salad_trainer::network::{NetworkConfig, NetworkKind};
 use salad_trainer::train::{Extent, Trained};
 use small_run::{attempt, one_at_a_time, opened, prepared, run, weights, weights_of};
 
@@ -48,7 +48,14 @@ fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
 #[test]
 fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     let (dir, mut config) = prepared();
-    (config.train.phase1_epochs, config.train.round_epochs, config.train.members) = (1, 1, 2);
+    (config.train.phase1_epochs, config.train.round_epochs) = (1, 1);
+    let beside = NetworkConfig {
+        kind: NetworkKind::Resnet18,
+        widths: vec![4, 4, 8, 8],
+        embedding_dim: 12,
+        ..Default::default()
+    };
+    config.ensemble = vec![beside];
     let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
     assert_eq!(whole.others.len(), 1);
     assert_ne!(weights_of(&whole.others[0]), weights(&whole));
@@ -65,8 +72,8 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     assert_eq!(weights_of(&resumed.others[0]), weights_of(&whole.others[0]));
 
     let finished = finish(&resumed).unwrap();
-    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 32));
-    assert_eq!(finished.bundle().manifest.encoder.network, "2 x edge");
+    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 16 + 12));
+    assert_eq!(finished.bundle().manifest.encoder.network, "edge + resnet18");
 
     let with = |members: i64| opened(&out, &[("train.members", members.into())]);
     assert_eq!(finish(&with(1).unwrap()).unwrap().folded.embedding_dim(), 16);

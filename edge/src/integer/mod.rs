@@ -18,7 +18,7 @@ pub use onnx::read;
 mod tests {
     use super::*;
     use crate::encoder::EncoderPlan;
-    use crate::support::quantized::{SIDE, with_every_node};
+    use crate::support::quantized::{SIDE, shape_of_every_node, with_every_node};
     use crate::support::{ints, node};
     use fastrand::Rng;
     use prost::Message;
@@ -39,8 +39,9 @@ mod tests {
     #[test]
     fn a_quantized_graph_gives_what_tract_makes_of_it() {
         for (seed, places, channels) in [(1, false, 3), (2, true, 3), (3, false, 1)] {
-            let shape = if places { [36, 12] } else { [1, 432] };
-            let onnx = with_every_node(seed, channels).finish(places, shape.map(|n| n as i64), channels);
+            let shape = shape_of_every_node(places);
+            let onnx = with_every_node(seed, channels, places).finish(shape, channels);
+            let shape = shape.map(|n| n as usize);
             let input = InputSpec { channels: channels as u32, ..INPUT };
             let ours = EncoderPlan::new(&onnx, Form::Int8, input.clone(), shape).unwrap();
             let tracts = EncoderPlan::with_tract(&onnx, Form::Int8, input, shape).unwrap();
@@ -54,10 +55,9 @@ mod tests {
 
     #[test]
     fn a_graph_with_something_else_in_it_is_left_to_tract() {
-        let mut graph = with_every_node(1, 3);
-        graph.node("Abs", &["map"], "abs", vec![]);
-        graph.nodes.last_mut().unwrap().output = vec!["mapped".into()];
-        let bytes = graph.finish(false, [1, 432], 3);
+        let mut graph = with_every_node(1, 3, false);
+        graph.node("Abs", &["first_map"], "mapped", vec![]);
+        let bytes = graph.finish(shape_of_every_node(false), 3);
         let mut proto = pb::ModelProto::decode(bytes.as_slice()).unwrap();
         assert!(read(&proto, &INPUT).is_none());
         // The extra node taken away, or a second reader of what a leaky ReLU is folded into.
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn an_attribute_or_a_domain_that_is_not_looked_at_is_left_to_tract() {
-        let onnx = with_every_node(1, 3).finish(false, [1, 432], 3);
+        let onnx = with_every_node(1, 3, false).finish(shape_of_every_node(false), 3);
         let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();
         let with = |change: &dyn Fn(&mut pb::NodeProto)| {
             let mut proto = whole.clone();
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn groups_of_several_channels_are_left_to_tract() {
-        let onnx = with_every_node(1, 3).finish(false, [1, 432], 3);
+        let onnx = with_every_node(1, 3, false).finish(shape_of_every_node(false), 3);
         let whole = pb::ModelProto::decode(onnx.as_slice()).unwrap();
         for (output, groups) in [("each", 6), ("each", 0), ("each", -1), ("body", 20), ("body", 2)] {
             let mut proto = whole.clone();

@@ -16,15 +16,25 @@ pub struct NetSpec {
     pub scale: f32,
     /// First to last.
     pub steps: Vec<StepSpec>,
-    /// The last maps, of one size, whose channels stand side by side, and what one step of each is worth.
-    pub results: Vec<(usize, f32)>,
-    /// What becomes of them.
-    pub readout: Readout,
+    /// One, or one for each member of an ensemble, whose embeddings of unit length stand one after the other, and are scaled
+    /// to unit length again.
+    pub results: Vec<ResultSpec>,
     /// Embeddings shorter than this are divided by it.
     pub min_norm: f32,
 }
 
-/// What becomes of the last maps, in floats, before embeddings are scaled to unit length.
+/// A last map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultSpec {
+    /// Its number.
+    pub map: usize,
+    /// What one step of it is worth.
+    pub scale: f32,
+    /// What becomes of it.
+    pub readout: Readout,
+}
+
+/// What becomes of a last map, in floats, before embeddings are scaled to unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Readout {
     /// One embedding of all its values, channel by channel.
@@ -35,7 +45,7 @@ pub enum Readout {
     Pooled {
         /// \[out, inputs\].
         weight: Vec<f32>,
-        /// Channels of the maps.
+        /// Channels of the map.
         inputs: usize,
         /// \[out\].
         bias: Vec<f32>,
@@ -85,8 +95,9 @@ pub struct Net {
     table: [u8; 256],
     maps: Vec<Map>,
     steps: Vec<Step>,
-    results: Vec<(usize, f32)>,
-    readout: Readout,
+    results: Vec<ResultSpec>,
+    /// Embeddings of a picture, and their length.
+    shape: [usize; 2],
     min_norm: f32,
 }
 
@@ -141,12 +152,12 @@ impl Net {
             })
         };
         let steps = spec.steps.iter().enumerate().map(made).collect::<Option<_>>()?;
-        let last = spec.results.iter().map(|(map, _)| maps.get(*map)).collect::<Option<Vec<_>>>()?;
-        let size = |map: &Map| (map.height, map.width);
-        (!last.is_empty() && last.iter().all(|map| size(map) == size(last[0]))).then_some(())?;
-        if let Readout::Pooled { weight, inputs, bias } = &spec.readout {
-            let channels = last.iter().map(|map| map.channels).sum::<usize>();
-            (*inputs == channels && Some(weight.len()) == inputs.checked_mul(bias.len())).then_some(())?;
+        let mut shape = None;
+        for result in &spec.results {
+            let [rows, dim] = result.readout.shape(maps.get(result.map)?)?;
+            let [all_rows, all_dims] = shape.get_or_insert([rows, 0]);
+            (*all_rows == rows).then_some(())?;
+            *all_dims += dim;
         }
         Some(Net {
             path,
@@ -155,20 +166,14 @@ impl Net {
             maps,
             steps,
             results: spec.results.clone(),
-            readout: spec.readout.clone(),
+            shape: shape?,
             min_norm: spec.min_norm,
         })
     }
 
     /// Embeddings of a picture, and their length.
     pub fn shape(&self) -> [usize; 2] {
-        let last = || self.results.iter().map(|(map, _)| &self.maps[*map]);
-        let (pixels, channels) = (last().next().map_or(0, Map::pixels), last().map(|map| map.channels).sum());
-        match &self.readout {
-            Readout::Flat => [1, pixels * channels],
-            Readout::Places => [pixels, channels],
-            Readout::Pooled { bias, .. } => [1, bias.len()],
-        }
+        self.shape
     }
 
     /// The instructions it was made for.
@@ -203,11 +208,6 @@ impl Net {
         self.read_out(&buffers.maps, &mut buffers.means, embeddings);
     }
 
-    fn last_map<'a>(&'a self, map: usize, scale: f32, bytes: &'a [u8]) -> LastMap<'a> {
-        let map = &self.maps[map];
-        LastMap { map, bytes, flip: map.range.flip(self.path), scale }
-    }
-
     fn take_in(&self, rgb: &[u8], out: &mut [u8]) {
         let map = &self.maps[0];
         for (row, rgb) in rgb.chunks_exact(3 * map.width).enumerate().take(map.height) {
@@ -223,35 +223,72 @@ impl Net {
     }
 
     fn read_out(&self, maps: &[Vec<u8>], means: &mut Vec<f32>, embeddings: &mut Vec<f32>) {
-        let results = || self.results.iter().map(|&(map, scale)| self.last_map(map, scale, &maps[map]));
+        let [rows, dim] = self.shape;
         embeddings.clear();
-        match &self.readout {
-            Readout::Places => {
-                let size = results().next().map_or((0, 0), |last| (last.map.height, last.map.width));
-                for (row, column) in (0..size.0).flat_map(|row| (0..size.1).map(move |column| (row, column))) {
-                    for last in results() {
-                        let bytes = &last.bytes[last.map.at(row, column)..][..last.map.channels];
-                        embeddings.extend(bytes.iter().map(|&byte| last.value(byte)));
-                    }
-                }
+        embeddings.resize(rows * dim, 0.0);
+        let mut first = 0;
+        for ResultSpec { map, scale, readout } in &self.results {
+            let (bytes, map) = (&maps[*map], &self.maps[*map]);
+            let last = LastMap { map, bytes, flip: map.range.flip(self.path), scale: *scale };
+            let own = readout.dim(map);
+            for (row, embedding) in embeddings.chunks_exact_mut(dim).enumerate() {
+                let embedding = &mut embedding[first..first + own];
+                readout.run(&last, row, means, embedding);
+                self.unit_length(embedding);
             }
-            Readout::Flat => results().for_each(|last| {
-                (0..last.map.channels).for_each(|channel| embeddings.extend(last.channel(channel)));
-            }),
-            Readout::Pooled { weight, inputs, bias } => {
-                means.clear();
-                for last in results() {
-                    let mean = |channel| last.channel(channel).sum::<f32>() / last.map.pixels() as f32;
-                    means.extend((0..last.map.channels).map(mean));
-                }
-                let rows = weight.chunks_exact(*inputs).zip(bias);
-                embeddings.extend(rows.map(|(row, b)| row.iter().zip(&*means).map(|(w, m)| w * m).sum::<f32>() + b));
-            }
+            first += own;
         }
-        let [_, dim] = self.shape();
-        for z in embeddings.chunks_exact_mut(dim) {
-            let length = z.iter().map(|v| v * v).sum::<f32>().sqrt().max(self.min_norm);
-            z.iter_mut().for_each(|v| *v /= length);
+        if self.results.len() > 1 {
+            embeddings.chunks_exact_mut(dim).for_each(|embedding| self.unit_length(embedding));
+        }
+    }
+
+    fn unit_length(&self, embedding: &mut [f32]) {
+        let length = embedding.iter().map(|v| v * v).sum::<f32>().sqrt().max(self.min_norm);
+        embedding.iter_mut().for_each(|v| *v /= length);
+    }
+}
+
+impl Readout {
+    /// Embeddings of a map, and their length; `None` where it does not fit.
+    fn shape(&self, map: &Map) -> Option<[usize; 2]> {
+        let fits = match self {
+            Readout::Pooled { weight, inputs, bias } => {
+                *inputs == map.channels && Some(weight.len()) == inputs.checked_mul(bias.len())
+            }
+            Readout::Flat | Readout::Places => true,
+        };
+        fits.then(|| [if *self == Readout::Places { map.pixels() } else { 1 }, self.dim(map)])
+    }
+
+    /// Length of an embedding.
+    fn dim(&self, map: &Map) -> usize {
+        match self {
+            Readout::Flat => map.pixels() * map.channels,
+            Readout::Places => map.channels,
+            Readout::Pooled { bias, .. } => bias.len(),
+        }
+    }
+
+    /// Fills an embedding, that of the place `row` where there are several.
+    fn run(&self, last: &LastMap, row: usize, means: &mut Vec<f32>, embedding: &mut [f32]) {
+        match self {
+            Readout::Flat => {
+                let values = (0..last.map.channels).flat_map(|channel| last.channel(channel));
+                embedding.iter_mut().zip(values).for_each(|(z, value)| *z = value);
+            }
+            Readout::Places => {
+                let bytes = &last.bytes[last.map.at(row / last.map.width, row % last.map.width)..];
+                embedding.iter_mut().zip(bytes).for_each(|(z, &byte)| *z = last.value(byte));
+            }
+            Readout::Pooled { weight, inputs, bias } => {
+                let mean = |channel| last.channel(channel).sum::<f32>() / last.map.pixels() as f32;
+                means.clear();
+                means.extend((0..last.map.channels).map(mean));
+                for ((z, weights), b) in embedding.iter_mut().zip(weight.chunks_exact(*inputs)).zip(bias) {
+                    *z = weights.iter().zip(&*means).map(|(w, m)| w * m).sum::<f32>() + b;
+                }
+            }
         }
     }
 }

@@ -3,12 +3,12 @@
 //! What is known: uint8 with a zero point of 128, or of 0 after a ReLU; QuantizeLinear of the picture; QLinearConv with int8
 //! weights, dense or depthwise; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
 //! QuantizeLinear.
-//! After the last DequantizeLinear, of which there is one for each member of an ensemble, whose maps Concat puts side by side:
-//! Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
-//! Div to unit length. A graph with anything else in it is left to tract.
+//! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
+//! Div to unit length. An ensemble has all this once for each member, whose embeddings Concat puts one after the other, to be
+//! scaled to unit length again. A graph with anything else in it is left to tract.
 
 use super::conv::{Activation, ConvSpec};
-use super::net::{AddSpec, NetSpec, PoolSpec, Readout, StepSpec};
+use super::net::{AddSpec, NetSpec, PoolSpec, Readout, ResultSpec, StepSpec};
 use super::tensor::Range;
 use salad_shared::preprocess::InputSpec;
 use std::collections::HashMap;
@@ -19,15 +19,11 @@ pub fn read(model: &pb::ModelProto, input: &InputSpec) -> Option<NetSpec> {
     let graph = model.graph.as_ref()?;
     graph.node.iter().all(is_known).then_some(())?;
     let mut reader = Reader::new(graph, input)?;
-    let mut nodes = graph.node.iter();
-    let first = loop {
-        let node = nodes.next()?;
-        if !reader.take(node)? {
-            break node;
-        }
-    };
-    let rest: Vec<&pb::NodeProto> = std::iter::once(first).chain(nodes).collect();
-    reader.finish(&rest, graph.output.first()?)
+    for node in &graph.node {
+        reader.take(node)?;
+    }
+    let [output] = graph.output.as_slice() else { return None };
+    (reader.values.get(&output.name)? == &Value::Unit(reader.whole()?)).then_some(reader.spec)
 }
 
 /// Whether a node is one of ONNX's own operators with none but attributes that are looked at here, or that say nothing.
@@ -73,6 +69,29 @@ enum Value {
     Leaky(usize, Quantization, f32),
     /// The sum of two maps, with what their steps are worth, and whether a ReLU follows.
     Sum([usize; 2], [f32; 2], bool),
+    /// A map's values place by place.
+    Places(usize, Quantization),
+    /// The means of a map's channels.
+    Means(usize, Quantization),
+    /// A linear map of those, a result by its number.
+    Linear(usize),
+    /// Embeddings.
+    Vectors(Of),
+    /// Their lengths.
+    Lengths(Of),
+    /// Their lengths, where they are above the least.
+    AtLeast(Of),
+    /// Embeddings of unit length.
+    Unit(Of),
+}
+
+/// Whose embeddings these are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Of {
+    /// A result's, by its number.
+    Result(usize),
+    /// All results', one after the other.
+    All,
 }
 
 struct Reader<'a> {
@@ -91,15 +110,14 @@ impl<'a> Reader<'a> {
         names.for_each(|name| *readers.entry(name.as_str()).or_default() += 1);
         let picture = graph.input.iter().find(|i| !constants.contains_key(i.name.as_str()))?;
         let (size, channels) = ([input.height as usize, input.width as usize], input.channels as usize);
-        let readout = Readout::Flat;
         let (steps, results, min_norm) = (Vec::new(), Vec::new(), 0.0);
-        let spec = NetSpec { size, channels, scale: 0.0, steps, results, readout, min_norm };
+        let spec = NetSpec { size, channels, scale: 0.0, steps, results, min_norm };
         let values = HashMap::from([(picture.name.clone(), Value::Picture)]);
         Some(Reader { constants, readers, values, spec })
     }
 
-    /// Reads a node; `Some(false)` for one that begins the rest of the graph, `None` for a graph that is not for us.
-    fn take(&mut self, node: &pb::NodeProto) -> Option<bool> {
+    /// Reads a node; `None` for a graph that is not for us.
+    fn take(&mut self, node: &pb::NodeProto) -> Option<()> {
         let [output] = node.output.as_slice() else { return None };
         let first = self.value(node, 0)?;
         let value = match (node.op_type.as_str(), first) {
@@ -134,56 +152,69 @@ impl<'a> Reader<'a> {
                 self.spec.steps.push(StepSpec::Add(maps, AddSpec { scales, scale: quantization.scale }));
                 Value::Int(self.spec.steps.len(), quantization)
             }
-            (_, Value::Float(..)) => return Some(false),
+            ("Transpose", Value::Float(map, quantization)) => {
+                let is_last = Attributes(node).ints("perm") == Some(&[0, 2, 3, 1]);
+                is_last.then_some(Value::Places(map, quantization))?
+            }
+            ("GlobalAveragePool", Value::Float(map, quantization)) => Value::Means(map, quantization),
+            ("Conv", Value::Means(map, quantization)) => {
+                let readout = self.linear(node)?;
+                Value::Linear(self.result(map, quantization, readout))
+            }
+            ("Flatten", before) => Value::Vectors(Of::Result(match (before, Attributes(node).int("axis", 1)) {
+                (Value::Float(map, quantization), 1) => self.result(map, quantization, Readout::Flat),
+                (Value::Places(map, quantization), 3) => self.result(map, quantization, Readout::Places),
+                (Value::Linear(result), 1) => result,
+                _ => return None,
+            })),
+            ("Concat", Value::Unit(_)) => {
+                let unit = |input: &String| self.values.get(input).copied();
+                let all = (0..self.spec.results.len()).map(|result| Some(Value::Unit(Of::Result(result))));
+                let is_all = node.input.iter().map(unit).eq(all) && Attributes(node).int("axis", 0) == 1;
+                is_all.then_some(Value::Vectors(Of::All))?
+            }
+            ("ReduceL2", Value::Vectors(of)) => {
+                let attributes = Attributes(node);
+                let is_length = attributes.ints("axes") == Some(&[1]) && attributes.int("keepdims", 1) == 1;
+                is_length.then_some(Value::Lengths(of))?
+            }
+            ("Max", Value::Lengths(of)) => {
+                let least = self.scale(node, 1)?;
+                // One for the whole graph.
+                ([0.0, least].contains(&self.spec.min_norm) && node.input.len() == 2).then_some(())?;
+                self.spec.min_norm = least;
+                Value::AtLeast(of)
+            }
+            ("Div", Value::Vectors(of)) => (self.value(node, 1)? == Value::AtLeast(of)).then_some(Value::Unit(of))?,
             _ => return None,
         };
         self.values.insert(output.clone(), value);
-        Some(true)
+        Some(())
     }
 
-    /// Reads what follows the last map.
-    fn finish(mut self, nodes: &[&pb::NodeProto], output: &pb::ValueInfoProto) -> Option<NetSpec> {
-        let first = nodes.first()?;
-        let is_members = first.op_type == "Concat" && Attributes(first).int("axis", 0) == 1;
-        for input in if is_members { first.input.as_slice() } else { first.input.get(..1)? } {
-            let Value::Float(map, Quantization { scale, .. }) = *self.values.get(input)? else { return None };
-            self.spec.results.push((map, scale));
+    /// Adds what a last map is read out to; gives its number.
+    fn result(&mut self, map: usize, quantization: Quantization, readout: Readout) -> usize {
+        self.spec.results.push(ResultSpec { map, scale: quantization.scale, readout });
+        self.spec.results.len() - 1
+    }
+
+    /// What embeddings the graph has to give.
+    fn whole(&self) -> Option<Of> {
+        match self.spec.results.len() {
+            0 => None,
+            1 => Some(Of::Result(0)),
+            _ => Some(Of::All),
         }
-        let operations: Vec<&str> = nodes.iter().map(|node| node.op_type.as_str()).collect();
-        let (head, tail) = operations.split_at(operations.len().checked_sub(4)?);
-        let (head, named) = if is_members { (head.get(1..)?, nodes.get(1..)?) } else { (head, nodes) };
-        (tail == ["Flatten", "ReduceL2", "Max", "Div"]).then_some(())?;
-        let (&flatten, length, at_least, unit) = match nodes {
-            [.., flatten, length, at_least, unit] => (flatten, length, at_least, unit),
-            _ => return None,
-        };
-        // All but the last two is a chain.
-        let chained = |pair: &[&pb::NodeProto]| pair[1].input.first() == pair[0].output.first();
-        let is_chain = nodes[..nodes.len() - 1].windows(2).all(chained)
-            && unit.input.as_slice() == [flatten.output.first()?.as_str(), at_least.output.first()?.as_str()]
-            && unit.output.as_slice() == [output.name.as_str()]
-            && Attributes(length).ints("axes") == Some(&[1])
-            && Attributes(length).int("keepdims", 1) == 1;
-        is_chain.then_some(())?;
-        let axis = Attributes(flatten).int("axis", 1);
-        self.spec.readout = match (head, named) {
-            ([], _) if axis == 1 => Readout::Flat,
-            (["Transpose"], [places, ..]) if axis == 3 && Attributes(places).ints("perm") == Some(&[0, 2, 3, 1]) => {
-                Readout::Places
-            }
-            (["GlobalAveragePool", "Conv"], [_, linear, ..]) if axis == 1 => {
-                let weight = self.constant(linear, 1)?;
-                let [out, inputs, 1, 1] = *dims(weight)?.as_slice() else { return None };
-                let bias = floats(self.constant(linear, 2)?)?;
-                let attributes = Attributes(linear);
-                let is_plain =
-                    bias.len() == out && attributes.all("pads", 0) == Some(0) && attributes.int("group", 1) == 1;
-                is_plain.then_some(Readout::Pooled { weight: floats(weight)?, inputs, bias })?
-            }
-            _ => return None,
-        };
-        self.spec.min_norm = self.scale(at_least, 1)?;
-        Some(self.spec)
+    }
+
+    /// A 1 x 1 convolution of the means of a map's channels.
+    fn linear(&self, node: &pb::NodeProto) -> Option<Readout> {
+        let weight = self.constant(node, 1)?;
+        let [out, inputs, 1, 1] = *dims(weight)?.as_slice() else { return None };
+        let bias = floats(self.constant(node, 2)?)?;
+        let attributes = Attributes(node);
+        let is_plain = bias.len() == out && attributes.all("pads", 0) == Some(0) && attributes.int("group", 1) == 1;
+        is_plain.then_some(Readout::Pooled { weight: floats(weight)?, inputs, bias })
     }
 
     fn convolution(&mut self, node: &pb::NodeProto, map: usize, entering: Quantization) -> Option<Value> {
@@ -223,7 +254,8 @@ impl<'a> Reader<'a> {
         let is_before = |value: &Value| match *value {
             Value::Int(m, _) | Value::Float(m, _) | Value::Leaky(m, ..) => m == map,
             Value::Sum(maps, ..) => maps.contains(&map),
-            Value::Picture => false,
+            // Made of one of the above, which then has another reader.
+            _ => false,
         };
         let mut before = self.values.iter().filter(|(_, value)| is_before(value));
         before.all(|(name, _)| self.readers.get(name.as_str()) == Some(&1)).then_some(())?;

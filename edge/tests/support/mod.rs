@@ -51,7 +51,7 @@ impl Net {
             node("Flatten", &["c"], if self.normalised { "z" } else { "embedding" }, vec![int("axis", 1)]),
         ];
         if self.normalised {
-            nodes.extend(unit_length());
+            nodes.extend(unit_length("z", "embedding"));
         }
         let constants = vec![
             floats("w", &[self.dim, 3, self.size, self.size], &weights),
@@ -178,12 +178,13 @@ pub fn node(op: &str, input: &[&str], output: &str, attribute: Vec<pb::Attribute
     }
 }
 
-/// The nodes that scale the vectors `z` to unit length, at least the constant `eps`, and call them `embedding`.
-pub fn unit_length() -> [pb::NodeProto; 3] {
+/// The nodes that scale the vectors `from` to unit length, at least the constant `eps`, and call them `output`.
+pub fn unit_length(from: &str, output: &str) -> [pb::NodeProto; 3] {
+    let [length, at_least] = ["length", "at_least"].map(|part| format!("{output}.{part}"));
     [
-        node("ReduceL2", &["z"], "l", vec![ints("axes", &[1]), int("keepdims", 1)]),
-        node("Max", &["l", "eps"], "m", vec![]),
-        node("Div", &["z", "m"], "embedding", vec![]),
+        node("ReduceL2", &[from], &length, vec![ints("axes", &[1]), int("keepdims", 1)]),
+        node("Max", &[&length, "eps"], &at_least, vec![]),
+        node("Div", &[from, &at_least], output, vec![]),
     ]
 }
 

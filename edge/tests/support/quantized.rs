@@ -83,25 +83,43 @@ impl Graph {
         );
     }
 
-    /// Bytes of the file; the graph's last value is `map`, in floats, and its embeddings `shape`.
-    pub fn finish(mut self, places: bool, shape: [i64; 2], channels: i64) -> Vec<u8> {
+    /// Adds the embeddings of unit length of a map in floats, one or one a place, called `output`.
+    pub fn read_out(&mut self, map: &str, output: &str, places: bool) {
+        let [rows, flat] = ["rows", "flat"].map(|part| format!("{output}.{part}"));
         if places {
-            self.node("Transpose", &["map"], "rows", vec![ints("perm", &[0, 2, 3, 1])]);
+            self.node("Transpose", &[map], &rows, vec![ints("perm", &[0, 2, 3, 1])]);
         }
-        self.node(
-            "Flatten",
-            &[if places { "rows" } else { "map" }],
-            "z",
-            vec![int("axis", if places { 3 } else { 1 })],
-        );
-        self.nodes.extend(unit_length());
+        let (from, axis) = if places { (rows.as_str(), 3) } else { (map, 1) };
+        self.node("Flatten", &[from], &flat, vec![int("axis", axis)]);
+        self.nodes.extend(unit_length(&flat, output));
+    }
+
+    /// The same of a map's means, after a linear map of its `channels` to `dim` values.
+    pub fn read_out_means(&mut self, map: &str, output: &str, [dim, channels]: [i64; 2]) {
+        let [means, linear, w, b] = ["means", "linear", "w", "b"].map(|part| format!("{output}.{part}"));
+        let mut drawn = |n| (0..n).map(|_| self.rng.f32() - 0.5).collect::<Vec<_>>();
+        let (weights, bias) = (drawn(dim * channels), drawn(dim));
+        self.constants.push(floats(&w, &[dim, channels, 1, 1], &weights));
+        self.constants.push(floats(&b, &[dim], &bias));
+        self.node("GlobalAveragePool", &[map], &means, vec![]);
+        self.node("Conv", &[&means, &w, &b], &linear, vec![ints("kernel_shape", &[1, 1])]);
+        self.read_out(&linear, output, false);
+    }
+
+    /// Bytes of the file, whose last value is `embedding`, of this shape.
+    pub fn finish(self, shape: [i64; 2], channels: i64) -> Vec<u8> {
         model(self.nodes, self.constants, [1, channels, self.side, self.side], shape)
     }
 }
 
-/// A graph with each kind of node that is known, of two members; its last value is `map`, 8 channels of the first and 4 of
-/// the second in floats.
-pub fn with_every_node(seed: u64, channels: i64) -> Graph {
+/// The shape of the embeddings of [`with_every_node`].
+pub fn shape_of_every_node(places: bool) -> [i64; 2] {
+    if places { [36, 8 + 4] } else { [1, 8 * 36 + 10] }
+}
+
+/// A graph with each kind of node that is known, of two members: a map of 8 channels and 6 x 6 places, whole or place by
+/// place, and one of 4, by its means or place by place.
+pub fn with_every_node(seed: u64, channels: i64, places: bool) -> Graph {
     let mut graph = Graph::new(seed);
     graph.conv(["q", "image_step", "middle"], ("stem", "zero"), [12, channels, 3, 1]);
     let pool = vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])];
@@ -126,6 +144,13 @@ pub fn with_every_node(seed: u64, channels: i64) -> Graph {
     graph.conv(["q", "image_step", "middle"], ("second_stem", "zero"), [5, channels, 3, 2]);
     graph.conv(["second_stem", "step", "zero"], ("second", "middle"), [4, 5, 3, 2]);
     graph.node("DequantizeLinear", &["second", "step", "middle"], "second_map", vec![]);
-    graph.node("Concat", &["first_map", "second_map"], "map", vec![int("axis", 1)]);
+    graph.read_out("first_map", "first", places);
+    if places {
+        graph.read_out("second_map", "second_rows", true);
+    } else {
+        graph.read_out_means("second_map", "second_rows", [10, 4]);
+    }
+    graph.node("Concat", &["first", "second_rows"], "both", vec![int("axis", 1)]);
+    graph.nodes.extend(unit_length("both", "embedding"));
     graph
 }

@@ -8,7 +8,7 @@ mod tests;
 mod unet;
 mod upsampled;
 
-use crate::folded::{FoldedNet, Readout};
+use crate::folded::{FoldedMember, FoldedNet, Readout};
 use crate::quantize::MAX_FAN_IN;
 use layer::Layer;
 use ndarray::Array2;
@@ -164,6 +164,9 @@ impl NetworkConfig {
             return Err(format!(
                 "network.{key} = {value}: only `resnet18` has it; remove the key, or set network.kind = \"resnet18\""
             ));
+        }
+        if self.kind == NetworkKind::Unet && side < 16 {
+            return Err(format!("input.size = {side}: `unet` needs at least 16"));
         }
         let halvings = match self.kind {
             NetworkKind::Unet => widths.len() - 1,
@@ -334,7 +337,7 @@ impl Autoencoder {
             ([layers @ .., Layer::Mean, linear], None) => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
             (layers, None) => (fold(layers)?, Readout::Flatten),
         };
-        Ok(FoldedNet { input: self.input.clone(), members: vec![layers], readout })
+        Ok(FoldedNet { input: self.input.clone(), members: vec![FoldedMember { layers, readout }] })
     }
 }
 

@@ -62,14 +62,8 @@ impl Chain {
         self.constant(name, dims, INT32, values.into_iter().flat_map(i32::to_le_bytes).collect());
     }
 
-    /// Scales the newest value, \[vectors, d\], to vectors of unit length, calls it `embedding` and gives the file's bytes.
-    pub(crate) fn finish(mut self, vectors: usize, embedding_dim: usize, min_norm: f32) -> Vec<u8> {
-        let flat = self.value.clone();
-        self.node("length", "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
-        self.floats("min_norm", &[], [min_norm]);
-        self.node("length_at_least", "Max", &["min_norm"], vec![]);
-        let length = std::mem::replace(&mut self.value, flat);
-        self.node("unit", "Div", &[&length], vec![]);
+    /// Calls the newest value, \[vectors, d\], `embedding`, and gives the file's bytes.
+    pub(crate) fn finish(mut self, vectors: usize, embedding_dim: usize) -> Vec<u8> {
         if let Some(last) = self.graph.node.last_mut() {
             last.output = vec!["embedding".into()];
         }

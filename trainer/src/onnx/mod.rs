@@ -12,9 +12,11 @@ use graph::{Chain, float, int, ints};
 /// The f32 form: Conv, Relu or LeakyRelu, MaxPool, Add. The net is one that [`FoldedNet::check`] lets pass.
 pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     let mut chain = Chain::new(&net.input);
-    members(&mut chain, &net.members, |chain, _, layers| float_layers(chain, layers));
-    read_out(&mut chain, &net.readout);
-    chain.finish(net.readout.vectors(), net.embedding_dim(), MIN_NORM)
+    members(&mut chain, &net.members, |chain, name, member| {
+        float_layers(chain, &member.layers);
+        read_out(chain, name, &member.readout);
+    });
+    chain.finish(net.vectors(), net.embedding_dim())
 }
 
 /// The int8 form: the image is quantized once, then QLinearConv with int8 weights and uint8 values, whose zero point is 128,
@@ -28,19 +30,21 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
     chain.int8s(WEIGHT_ZERO, &[], [0]);
     let image = Quantization::new(&mut chain, "image.scale", net.input_scale, Activation::Identity);
     chain.node("image.quantize", "QuantizeLinear", &image.inputs(), vec![]);
-    members(&mut chain, &net.members, |chain, number, member| {
+    members(&mut chain, &net.members, |chain, name, member| {
         let last = integer_layers(chain, &member.layers, image.clone());
-        let name = if number == 1 { "dequantize".into() } else { format!("member{number}.dequantize") };
-        chain.node(&name, "DequantizeLinear", &last.inputs(), vec![]);
+        chain.node(&name("dequantize"), "DequantizeLinear", &last.inputs(), vec![]);
+        read_out(chain, name, &member.readout);
     });
-    read_out(&mut chain, &net.readout);
-    chain.finish(net.readout.vectors(), net.embedding_dim, MIN_NORM)
+    chain.finish(net.vectors, net.embedding_dim)
 }
 
 /// Names of zero points: of values of either sign, of values after a ReLU, and of weights.
 const MIDDLE: &str = "middle";
 const ZERO: &str = "zero";
 const WEIGHT_ZERO: &str = "weight_zero";
+
+/// Name of the least length that vectors are divided by.
+const MIN_LENGTH: &str = "min_norm";
 
 /// The names of a value's scale and zero point.
 #[derive(Clone)]
@@ -61,23 +65,39 @@ impl Quantization {
     }
 }
 
-/// Adds each member, which takes the newest value there is now, by `add`, which is told its number; then, of several, their
-/// maps side by side.
-fn members<M>(chain: &mut Chain, members: &[M], add: impl Fn(&mut Chain, usize, &M)) {
+/// Makes a node's name.
+type Name<'a> = &'a dyn Fn(&str) -> String;
+
+/// Adds each member, which takes the newest value there is now, by `add`, which is told how nodes of its own are called; then
+/// its vectors' unit length, and, of several, their vectors one after the other and the unit length of these.
+fn members<M>(chain: &mut Chain, members: &[M], add: impl Fn(&mut Chain, Name, &M)) {
+    chain.floats(MIN_LENGTH, &[], [MIN_NORM]);
     let entering = chain.value.clone();
-    let mut maps = Vec::new();
+    let mut vectors = Vec::new();
     for (number, member) in (1..).zip(members) {
+        let name = |node: &str| if members.len() == 1 { node.into() } else { format!("member{number}.{node}") };
         chain.value.clone_from(&entering);
-        add(chain, number, member);
-        maps.push(chain.value.clone());
+        add(chain, &name, member);
+        unit_length(chain, &name);
+        vectors.push(chain.value.clone());
     }
-    if let [first, others @ ..] = maps.as_slice()
+    if let [first, others @ ..] = vectors.as_slice()
         && !others.is_empty()
     {
         chain.value.clone_from(first);
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         chain.node("members", "Concat", &others, vec![int("axis", 1)]);
+        unit_length(chain, &str::to_owned);
     }
+}
+
+/// Scales the newest value, \[vectors, d\], to vectors of unit length.
+fn unit_length(chain: &mut Chain, name: Name) {
+    let vectors = chain.value.clone();
+    chain.node(&name("length"), "ReduceL2", &[], vec![ints("axes", &[1]), int("keepdims", 1)]);
+    chain.node(&name("length_at_least"), "Max", &[MIN_LENGTH], vec![]);
+    let length = std::mem::replace(&mut chain.value, vectors);
+    chain.node(&name("unit"), "Div", &[&length], vec![]);
 }
 
 fn float_layers(chain: &mut Chain, layers: &[FoldedLayer]) {
@@ -170,17 +190,17 @@ fn convolution_attributes(shape: &[usize], stride: usize, padding: usize) -> Vec
     ]
 }
 
-fn read_out(chain: &mut Chain, readout: &Readout) {
+fn read_out(chain: &mut Chain, name: Name, readout: &Readout) {
     if let Readout::Pooled(linear) = readout {
-        chain.node("mean", "GlobalAveragePool", &[], vec![]);
+        chain.node(&name("mean"), "GlobalAveragePool", &[], vec![]);
         convolution(chain, linear);
     }
     let mut batch_axes = 1;
     if let Readout::Places { .. } = readout {
-        chain.node("places", "Transpose", &[], vec![ints("perm", &[0, 2, 3, 1])]);
+        chain.node(&name("places"), "Transpose", &[], vec![ints("perm", &[0, 2, 3, 1])]);
         batch_axes = 3;
     }
-    chain.node("flatten", "Flatten", &[], vec![int("axis", batch_axes)]);
+    chain.node(&name("flatten"), "Flatten", &[], vec![int("axis", batch_axes)]);
 }
 
 fn max_pool(chain: &mut Chain, pool: &MaxPool) {

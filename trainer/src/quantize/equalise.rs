@@ -15,7 +15,7 @@ const SETTLED: f32 = 1e-2;
 pub(crate) fn equalise(net: &FoldedNet) -> FoldedNet {
     let mut net = net.clone();
     for _ in 0..SWEEPS {
-        if net.members.iter_mut().map(|layers| sweep(layers)).fold(0.0, f32::max) < SETTLED {
+        if net.members.iter_mut().map(|member| sweep(&mut member.layers)).fold(0.0, f32::max) < SETTLED {
             break;
         }
     }
@@ -68,7 +68,7 @@ fn equalise_pair(first: &mut FoldedConv, second: &mut FoldedConv) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folded::{Activation, FoldedResidual, MaxPool, Readout};
+    use crate::folded::{Activation, FoldedMember, FoldedResidual, MaxPool, Readout};
     use ndarray::{Array1, Array4, ArrayView};
     use salad_shared::preprocess::InputSpec;
 
@@ -88,7 +88,8 @@ mod tests {
     }
 
     fn net(layers: Vec<FoldedLayer>, readout: Readout) -> FoldedNet {
-        FoldedNet { input: InputSpec { width: 8, height: 8, channels: 3 }, members: vec![layers], readout }
+        let input = InputSpec { width: 8, height: 8, channels: 3 };
+        FoldedNet { input, members: vec![FoldedMember { layers, readout }] }
     }
 
     /// The net, equalised, after a check that its function has stayed.

@@ -13,7 +13,7 @@ pub use net::{
     WeightScales,
 };
 
-use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, FoldedResidual};
+use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedMember, FoldedNet, FoldedResidual};
 use crate::forward::{FloatConv, ForwardError, activate, batches, max_pool};
 use ndarray::{Array1, Array4, ArrayViewD};
 use scale::{Histogram, activation_error, exact_output_scale, exact_weight_scale, slope_without_ties, weight_error};
@@ -79,17 +79,18 @@ pub fn quantize(
     let _guard = tch::no_grad_guard();
     let net = if options.equalise { equalise::equalise(net) } else { net.clone() };
     let streams = Streams::new(&net, images)?;
-    let member = |layers: &Vec<_>| {
-        let (layers, output_scale) = quantize_layers(layers, INPUT_SCALE, &mut streams.shallow_clone(), options)?;
-        Ok::<_, QuantizeError>(QuantizedMember { layers, output_scale })
+    let member = |member: &FoldedMember| {
+        let (layers, output_scale) =
+            quantize_layers(&member.layers, INPUT_SCALE, &mut streams.shallow_clone(), options)?;
+        Ok::<_, QuantizeError>(QuantizedMember { layers, output_scale, readout: member.readout.clone() })
     };
     let members = net.members.iter().map(member).collect::<Result<_, _>>()?;
     Ok(QuantizedNet {
         input: net.input.clone(),
         input_scale: INPUT_SCALE,
         embedding_dim: net.embedding_dim(),
+        vectors: net.vectors(),
         members,
-        readout: net.readout.clone(),
         options: *options,
     })
 }

@@ -16,10 +16,10 @@ pub struct QuantizedNet {
     pub input_scale: f32,
     /// Length d of the embedding.
     pub embedding_dim: usize,
+    /// Vectors of an image.
+    pub vectors: usize,
     /// The members, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
     pub members: Vec<QuantizedMember>,
-    /// What becomes of the members' last maps, in floats as in the [`FoldedNet`](crate::folded::FoldedNet).
-    pub readout: Readout,
     /// How it was made.
     pub options: QuantizeOptions,
 }
@@ -31,6 +31,8 @@ pub struct QuantizedMember {
     pub layers: Vec<QuantizedLayer>,
     /// The scale of the last one's result.
     pub output_scale: f32,
+    /// What becomes of it, in floats.
+    pub readout: Readout,
 }
 
 /// One layer of a [`QuantizedMember`].

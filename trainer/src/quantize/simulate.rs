@@ -4,7 +4,7 @@
 use super::net::{QuantizedConv, QuantizedLayer, QuantizedNet, QuantizedResidual};
 use crate::folded::Activation::{Identity, Relu};
 use crate::folded::{Activation, MaxPool};
-use crate::forward::{FloatReadout, ForwardError, batches, matrix, max_pool, push_rows, tensor4, unit_rows};
+use crate::forward::{FloatReadout, ForwardError, batches, matrix, max_pool, push_rows, side_by_side, tensor4};
 use ndarray::Array2;
 use tch::{Kind, TchError, Tensor};
 
@@ -16,16 +16,18 @@ impl QuantizedNet {
     /// network computes them. On the CPU, in batches.
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
-        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, f64::from(m.output_scale))));
+        let members =
+            self.members.iter().map(|m| Ok((steps(&m.layers)?, m.output_scale, FloatReadout::new(&m.readout)?)));
         let members = members.collect::<Result<Vec<_>, TchError>>()?;
-        let readout = FloatReadout::new(&self.readout)?;
-        let mut rows = Vec::with_capacity(n * self.readout.vectors() * self.embedding_dim);
+        let mut rows = Vec::with_capacity(n * self.vectors * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let x = quantize_linear(&x?, self.input_scale, Identity)?;
-            let maps = members.iter().map(|(steps, scale)| run(steps, x.shallow_clone())?.f_mul_scalar(*scale));
-            push_rows(&unit_rows(&readout.run(&maps.collect::<Result<Vec<_>, _>>()?)?)?, &mut rows)?;
+            let vectors = members.iter().map(|(steps, scale, readout)| {
+                readout.run(&run(steps, x.shallow_clone())?.f_mul_scalar(f64::from(*scale))?)
+            });
+            push_rows(&side_by_side(vectors.collect::<Result<_, _>>()?)?, &mut rows)?;
         }
-        matrix(rows, n * self.readout.vectors(), self.embedding_dim)
+        matrix(rows, n * self.vectors, self.embedding_dim)
     }
 }
 

@@ -6,7 +6,9 @@ use ndarray::{Array1, Array2, Array4};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use salad_shared::preprocess::InputSpec;
-use salad_trainer::folded::{Activation, FoldedConv, FoldedLayer, FoldedNet, FoldedResidual, MaxPool, Readout};
+use salad_trainer::folded::{
+    Activation, FoldedConv, FoldedLayer, FoldedMember, FoldedNet, FoldedResidual, MaxPool, Readout,
+};
 
 /// Like the network `edge`: 3x3 convolutions of stride 2, each but the first after one of stride 1, and ReLU; size is 16
 /// times a small number.
@@ -47,7 +49,7 @@ pub fn resnet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
     }
     net.conv(d, 1, 1, 0, Activation::Identity);
     let Some(FoldedLayer::Conv(linear)) = net.layers.pop() else { unreachable!() };
-    FoldedNet { input: net.input, members: vec![net.layers], readout: Readout::Pooled(linear) }
+    FoldedNet { input: net.input, members: vec![FoldedMember { layers: net.layers, readout: Readout::Pooled(linear) }] }
 }
 
 /// Two or more of these as the members of one.
@@ -165,6 +167,6 @@ impl Builder {
     fn finish(mut self, d: usize) -> FoldedNet {
         let k = self.size;
         self.conv(d, k, 1, 0, Activation::Identity);
-        FoldedNet { input: self.input, members: vec![self.layers], readout: Readout::Flatten }
+        FoldedNet { input: self.input, members: vec![FoldedMember { layers: self.layers, readout: Readout::Flatten }] }
     }
 }

@@ -20,7 +20,7 @@ DATA = {
     "kermany": (
         "kermany_cxr",
         ["--config", "trainer/recipes/kermany.toml", "--network", "edge", "--set", "network.widths=[]",
-         "--set", "train.phase1_epochs=8", "--set", "train.round_epochs=2"],
+         "--set", "ensemble=[]", "--set", "train.phase1_epochs=8", "--set", "train.round_epochs=2"],
         8 + 5 * 2,
         "none",
     ),

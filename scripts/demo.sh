@@ -18,7 +18,7 @@ timed() {
 bundle() { find "$out/run" -maxdepth 1 -name '*.salad' | head -n 1; }
 
 say "building the trainer and the edge runtime"
-timed cargo build --release --locked -p salad-trainer -p salad-edge
+timed cargo build --release --locked --workspace --bin salad-trainer --bin salad-edge
 trainer=${CARGO_TARGET_DIR:-target}/release/salad-trainer
 edge=${CARGO_TARGET_DIR:-target}/release/salad-edge
 rm -rf $out/run $out/edge

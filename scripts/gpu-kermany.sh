@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on the chest X-rays on an NVIDIA GPU, three seeds side by side, and prints what each says of its test set:
 #   paper   the recipe kermany-paper with the paper's whole schedule, 550 epochs; on one H200 ten minutes
-#   best    ensembles of three networks, of edge-l and of the recipe's resnet18, by whose made-up anomalies and negatives the
-#           recipe kermany is to be chosen; --size 128 for pictures of twice the side
+#   best    the recipe kermany, and ensembles of three networks, of edge-l and of its resnet18, by whose made-up anomalies and
+#           negatives the recipe is to be chosen; --size 128 for pictures of twice the side
 # It needs no cargo, only the built program, a libtorch 2.11.0 with CUDA, and the pictures in target/data/kermany_cxr:
 #   LD_LIBRARY_PATH=<torch>/lib scripts/gpu-kermany.sh paper|best [FLAG ...]
 # Flags go to `salad-trainer train`. GPU=cpu tries the script itself where there is none; SEEDS="1 2 3" and TRAINER=<program> are
@@ -39,9 +39,10 @@ train() {
 case $what in
 paper) train paper kermany-paper --set train.phase1_epochs=50 --set train.round_epochs=50 "$@" ;;
 best)
-  members=(--set train.members=3 --set train.keep=average)
-  train edge-l kermany --network edge-l --set "network.widths=[]" "${members[@]}" "$@"
-  train resnet18 kermany "${members[@]}" "$@"
+  train kermany kermany "$@"
+  three=(--set "ensemble=[]" --set train.members=3)
+  train edge-l kermany --network edge-l --set "network.widths=[]" "${three[@]}" "$@"
+  train resnet18 kermany "${three[@]}" "$@"
   ;;
 *) echo "gpu-kermany: $what: has to be paper or best" >&2; exit 1 ;;
 esac

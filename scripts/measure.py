@@ -100,8 +100,9 @@ def measure(name, seed):
         keys = [part for key in sets for part in ("--set", key)] + (["--seed", str(seed)] if seed is not None else [])
         train = [trainer, "train", "--config", f"trainer/recipes/{recipe}.toml", *keys, "--out", out]
     subprocess.run(train, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    with open(out / "history.csv", encoding="utf-8", newline="") as file:
-        took = sum(float(r["seconds"]) for r in csv.DictReader(file))
+    # Of an ensemble each member has one.
+    histories = [path.read_text(encoding="utf-8").splitlines() for path in out.rglob("history.csv")]
+    took = sum(float(r["seconds"]) for history in histories for r in csv.DictReader(history))
     threads = int(settings(out)["threads"]) or os.cpu_count()
     rows, paths = test_images(out)
     bundle = next(out.glob("*.salad"))
@@ -132,7 +133,8 @@ def main():
     for name in arguments.names:
         if name not in RECIPES:
             sys.exit(f"measure.py: {name} is not one of {', '.join(RECIPES)}")
-    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "salad-trainer", "-p", "salad-edge"], cwd=ROOT, check=True)
+    build = ["cargo", "build", "--release", "--locked", "--workspace", "--bin", "salad-trainer", "--bin", "salad-edge"]
+    subprocess.run(build, cwd=ROOT, check=True)
     for name in arguments.names or RECIPES:
         archive = RECIPES[name][0]
         if not unpack(archive):

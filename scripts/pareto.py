@@ -40,7 +40,11 @@ DATA = {
     "bottle": ("intel_fixedcam", "intel-bottle", []),
     "person": ("intel_fixedcam", "intel-person", []),
     "car": ("intel_fixedcam", "intel-car", []),
-    "kermany": ("kermany_cxr", "kermany", ["network.widths=[]", "train.phase1_epochs=8", "train.round_epochs=2"]),
+    "kermany": (
+        "kermany_cxr",
+        "kermany",
+        ["network.widths=[]", "ensemble=[]", "train.phase1_epochs=8", "train.round_epochs=2"],
+    ),
 }
 KERNELS = {"fastest": {}, "AVX2": {"SALAD_KERNEL": "avx2"}}
 

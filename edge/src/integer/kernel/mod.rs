@@ -108,11 +108,17 @@ impl Path {
     }
 
     /// The fastest that this processor has, or the one named in the environment variable `SALAD_KERNEL`, for comparisons,
-    /// where the processor has it.
+    /// where the processor has it. The search among prototypes takes the processor's best in any case.
     pub fn best() -> Path {
-        let wanted = std::env::var("SALAD_KERNEL").ok();
-        let named = Path::ALL.into_iter().find(|path| Some(path.name()) == wanted.as_deref() && path.is_available());
-        named.or_else(|| Path::ALL.into_iter().find(|path| path.is_available())).unwrap_or(Path::Portable)
+        let available = || Path::ALL.into_iter().filter(|path| path.is_available());
+        if let Ok(wanted) = std::env::var("SALAD_KERNEL") {
+            if let Some(path) = available().find(|path| path.name() == wanted) {
+                return path;
+            }
+            let names: Vec<_> = available().map(Path::name).collect();
+            log::warn!("SALAD_KERNEL={wanted}: not one that this processor has, so it is ignored; it has {}", names.join(", "));
+        }
+        available().next().unwrap_or(Path::Portable)
     }
 
     /// Whether bytes are read as unsigned: the dot products of x86 take one unsigned factor.

@@ -57,7 +57,21 @@ pub enum EncoderError {
 
 /// The kernels for int8 that this processor has, the fastest first; the environment variable `SALAD_KERNEL` takes a name.
 pub fn kernels() -> impl Iterator<Item = &'static str> {
-    Path::ALL.into_iter().filter(|path| path.is_available()).map(Path::name)
+    Path::available().map(Path::name)
+}
+
+/// The kernel to take: the fastest, or the one that `SALAD_KERNEL` names, for comparisons, where the processor has it. The
+/// search among prototypes takes the fastest in any case.
+fn kernel() -> Path {
+    let Ok(wanted) = std::env::var("SALAD_KERNEL") else { return Path::best() };
+    Path::available().find(|path| path.name() == wanted).unwrap_or_else(|| {
+        let names: Vec<_> = kernels().collect();
+        log::warn!(
+            "SALAD_KERNEL={wanted}: not a kernel of this processor, so it is ignored; it has {}",
+            names.join(", ")
+        );
+        Path::best()
+    })
 }
 
 /// An encoder that is checked and planned, for any number of threads to take an [`Encoder`] from.
@@ -88,7 +102,7 @@ impl EncoderPlan {
     /// The same for a bundle's part by itself; `output` is embeddings of a frame and their length.
     pub fn new(onnx: &[u8], form: Form, input: InputSpec, output: [usize; 2]) -> Result<EncoderPlan, EncoderError> {
         let (part, proto) = parse(onnx, form, &input)?;
-        let integer = guarded(|| Ok(read(&proto, &input).and_then(|spec| Net::new(&spec, Path::best()))));
+        let integer = guarded(|| Ok(read(&proto, &input).and_then(|spec| Net::new(&spec, kernel()))));
         let integer = integer.map_err(|problem| EncoderError::Unusable { part, problem })?;
         match integer.filter(|net| net.shape() == output) {
             Some(net) => EncoderPlan { part, engine: Engine::Integer(Arc::new(net)), input, output }.tried_out(),

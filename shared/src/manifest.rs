@@ -87,7 +87,8 @@ impl std::fmt::Display for Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderInfo {
-    /// The network's name: `unet`, `edge-s`, `edge`, `edge-l` or `resnet18`.
+    /// The network's name: `unet`, `edge-s`, `edge`, `edge-l` or `resnet18`; of an ensemble such as `3 x edge` or
+    /// `resnet18 + edge-l`.
     pub network: String,
     /// Length d of the embedding, 1 to 4096.
     pub embedding_dim: u32,

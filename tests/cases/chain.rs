@@ -1,8 +1,9 @@
 //! From normal images to a bundle to scores: the trainer and the edge agree, and so do int8 and f32.
 
-use crate::harness::trained::{Run, edge, patches, resnet18, unet};
+use crate::harness::trained::{Run, edge, ensemble, patches, resnet18, unet};
 use crate::harness::{listing, refuse, run, succeed};
 use salad_edge::encoder::Encoder;
+use salad_edge::model::{FormChoice, Model};
 use salad_shared::bundle::Bundle;
 use salad_shared::manifest::Form;
 use salad_shared::metrics::{auroc, pearson};
@@ -88,6 +89,14 @@ fn trainer_and_edge_agree_on_resnet18() {
     check_parity(resnet18(), &POOLED_BOUNDS);
 }
 
+#[test]
+fn trainer_and_edge_agree_on_an_ensemble_which_is_left_to_our_own_kernels() {
+    check_parity(ensemble(), &BOUNDS);
+    let bundle = Bundle::read(&ensemble().bundle).unwrap();
+    assert_eq!(bundle.manifest.encoder.network, "edge + resnet18");
+    assert_ne!(Model::load(&bundle, FormChoice::Int8).unwrap().engine(), "tract");
+}
+
 /// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
 fn check_onnx(run: &Run) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -150,6 +159,11 @@ fn onnxruntime_agrees_with_tract_on_patches() {
 #[test]
 fn onnxruntime_agrees_with_tract_on_resnet18() {
     check_onnx(resnet18());
+}
+
+#[test]
+fn onnxruntime_agrees_with_tract_on_an_ensemble() {
+    check_onnx(ensemble());
 }
 
 #[test]

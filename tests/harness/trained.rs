@@ -47,8 +47,25 @@ pub fn patches() -> &'static Run {
 pub fn resnet18() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     let net = ["network.widths=[16,32,64,128]", "network.stem=imagenet", "network.embedding_dim=64"];
-    let views = ["train.views=1", "train.phase1_epochs=16", "augment.rotate_degrees=180", "augment.hue_degrees=60"];
-    RUN.get_or_init(|| train("resnet18", &[&net[..], &views, &["train.learning_rate=0.001"]].concat()))
+    RUN.get_or_init(|| train("resnet18", &[&net[..], &TURNED].concat()))
+}
+
+const TURNED: [&str; 5] = [
+    "train.views=1",
+    "train.phase1_epochs=16",
+    "train.learning_rate=0.001",
+    "augment.rotate_degrees=180",
+    "augment.hue_degrees=60",
+];
+
+/// A small `edge` and beside it a small `resnet18`, trained as [`resnet18`] is.
+pub fn ensemble() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let net = ["network.widths=[16,32,48,64]", "network.embedding_dim=128"];
+        let beside = r#"ensemble=[{kind="resnet18",widths=[16,32,64,128],stem="imagenet",embedding_dim=64}]"#;
+        train("edge", &[&net[..], &[beside], &TURNED].concat())
+    })
 }
 
 /// Trains a network for a few epochs.

@@ -234,8 +234,9 @@ impl fmt::Display for Report {
         let (c, t) = (&self.config, &self.config.train);
         writeln!(
             f,
-            "{} at {} x {}, {} images of {} views a step, {:?} on {}, {} threads and {} that augment; {} images",
+            "{}{} at {} x {}, {} images of {} views a step, {:?} on {}, {} threads and {} that augment; {} images",
             c.network.kind.name(),
+            if c.members() > 1 { ", the first member," } else { "" },
             c.input.size,
             c.input.size,
             t.batch_size,

@@ -45,8 +45,9 @@ pub fn manifest(finished: &Finished) -> Manifest {
 }
 
 fn notes(finished: &Finished) -> BTreeMap<String, String> {
-    let weights = finished.trained.history.initial_weights.iter();
-    weights.map(|w| ("network.init".to_owned(), format!("{}, SHA-256 {}", w.file, w.sha256))).collect()
+    let key = |number| if number == 1 { "network.init".to_owned() } else { format!("member{number}.network.init") };
+    let weights = finished.trained.initial_weights.iter();
+    weights.map(|(number, w)| (key(*number), format!("{}, SHA-256 {}", w.file, w.sha256))).collect()
 }
 
 /// The model card of a finished run, Markdown.
@@ -69,9 +70,10 @@ pub fn model_card(finished: &Finished) -> String {
         encoder.flop as f64 / 1e9,
         encoder.embedding_dim
     );
-    if let Some(weights) = &finished.trained.history.initial_weights {
-        let _ =
-            writeln!(card, "- The encoder began with the weights of `{}`, SHA-256 {}.", weights.file, weights.sha256);
+    for (number, weights) in &finished.trained.initial_weights {
+        let who =
+            if finished.trained.others.is_empty() { "The encoder".to_owned() } else { format!("Member {number}") };
+        let _ = writeln!(card, "- {who} began with the weights of `{}`, SHA-256 {}.", weights.file, weights.sha256);
     }
     let _ = writeln!(
         card,

@@ -81,10 +81,7 @@ pub fn save(folder: &Path, mut state: State, tensors: &Named) -> Result<(), Chec
     let path = folder.join(&name);
     state.tensors_sha256 = sha256_hex(&write_tensors(&path, tensors)?);
     state.tensors = name.clone();
-    let path = folder.join(STATE_FILE);
-    let json = serde_json::to_vec_pretty(&state)
-        .map_err(|e| CheckpointError::Damaged { path: path.clone(), problem: e.to_string() })?;
-    atomic::write(&path, &json).map_err(io(&path))?;
+    save_state(folder, &state)?;
     for entry in std::fs::read_dir(folder).map_err(io(folder))?.flatten() {
         let other = entry.file_name().to_string_lossy().into_owned();
         if other.starts_with("checkpoint-")
@@ -96,6 +93,14 @@ pub fn save(folder: &Path, mut state: State, tensors: &Named) -> Result<(), Chec
         }
     }
     Ok(())
+}
+
+/// Writes the state of a checkpoint whose tensors are there.
+pub fn save_state(folder: &Path, state: &State) -> Result<(), CheckpointError> {
+    let path = folder.join(STATE_FILE);
+    let json = serde_json::to_vec_pretty(state)
+        .map_err(|e| CheckpointError::Damaged { path: path.clone(), problem: e.to_string() })?;
+    atomic::write(&path, &json).map_err(|source| CheckpointError::Io { path, source })
 }
 
 /// Writes named tensors, f32 or int64, as a safetensors file, and gives its bytes.

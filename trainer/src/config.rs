@@ -4,6 +4,7 @@ use crate::augment::AugmentConfig;
 use crate::choice::Keep;
 use crate::condense::Condense;
 use crate::dataset::DataConfig;
+use crate::ensemble::MAX_MEMBERS;
 use crate::losses::Reconstruction;
 use crate::negatives::Negatives;
 use crate::neighbours::{Curriculum, Selection};
@@ -57,7 +58,8 @@ pub struct Config {
     /// The network.
     pub network: NetworkConfig,
     /// `[[ensemble]]`: networks beside it, with the keys of `[network]`. Each makes one more member of an ensemble, unless
-    /// `train.members` names another number. May change after training.
+    /// `train.members` names another number. All have a `patch` of one stride or none has one, and of `top` that of
+    /// `[network]` counts. May change after training, but for the networks of members that are trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ensemble: Vec<NetworkConfig>,
     /// Augmentation of training images.
@@ -160,9 +162,6 @@ pub enum BankStart {
     /// One pass of the untrained encoder.
     Encode,
 }
-
-/// How far apart the seeds of an ensemble's members are, so that ensembles of neighbouring seeds share none.
-const MEMBER_SEEDS: u64 = 1_000_000;
 
 /// A view may be rotated by so much, degrees, where turned pictures are negatives: half a quarter turn.
 const TURN: f64 = 45.0;
@@ -389,45 +388,6 @@ impl Config {
         Ok((calibration, scales))
     }
 
-    /// What the network is called in manifests and reports: `edge`, or, of an ensemble, `3 x edge` or `resnet18 + edge-l`.
-    pub fn network_name(&self) -> String {
-        let names: Vec<&str> = (1..=self.members()).map(|number| self.member_network(number).kind.name()).collect();
-        match names.as_slice() {
-            [first, _, ..] if names.iter().all(|name| name == first) => format!("{} x {first}", names.len()),
-            _ => names.join(" + "),
-        }
-    }
-
-    /// Members of the ensemble, 1 for a network alone.
-    pub fn members(&self) -> u32 {
-        match self.train.members {
-            0 => 1 + self.ensemble.len() as u32,
-            members => members,
-        }
-    }
-
-    /// The network of member `number`, from 1 on.
-    fn member_network(&self, number: u32) -> &NetworkConfig {
-        let networks = 1 + self.ensemble.len();
-        match (number.saturating_sub(1)) as usize % networks {
-            0 => &self.network,
-            beside => &self.ensemble[beside - 1],
-        }
-    }
-
-    /// The configuration that member `number` is trained with, from 1 on: the first member's is this one, and each
-    /// other has a network and a seed of its own, and no members. All go by one choice of images.
-    pub fn of_member(&self, number: u32) -> Config {
-        let mut config = self.clone();
-        if number > 1 {
-            // TOML has no integers beyond those of 63 bits.
-            config.seed = self.seed.wrapping_add(u64::from(number - 1) * MEMBER_SEEDS) & (u64::MAX >> 1);
-            config.network = self.member_network(number).clone();
-            (config.ensemble, config.train.members) = (Vec::new(), 1);
-        }
-        config
-    }
-
     /// The places of `images` training images that have a row of the bank.
     pub fn places(&self, images: usize) -> Places {
         match (&self.network.patch, self.network.grid(self.input.size)) {
@@ -453,12 +413,7 @@ impl Config {
         }
         self.input_spec().check().map_err(|e| format!("input: {e}"))?;
         self.network.check(self.input.size)?;
-        if self.ensemble.len() > 15 {
-            return Err(format!("[[ensemble]]: {} networks; has to be at most 15", self.ensemble.len()));
-        }
-        for (number, network) in (1..).zip(&self.ensemble) {
-            self.check_beside(network).map_err(|e| format!("[[ensemble]], network {number}: {e}"))?;
-        }
+        self.check_ensemble()?;
         if self.network.patch.is_some() && self.augment.crop_min_area < 1.0 {
             return Err(format!(
                 "augment.crop_min_area = {}: with network.patch it has to be 1, so that every place stays in the view",
@@ -490,23 +445,6 @@ impl Config {
         }
         Ok(())
     }
-
-    /// Says what is wrong with a network of the ensemble, if anything is.
-    fn check_beside(&self, network: &NetworkConfig) -> Result<(), String> {
-        network.check(self.input.size)?;
-        let [grid, first] = [network, &self.network].map(|n| n.grid(self.input.size));
-        if grid == first {
-            return Ok(());
-        }
-        let places =
-            |grid: Option<[usize; 2]>| grid.map_or("no".into(), |[rows, columns]| format!("{rows} x {columns}"));
-        Err(format!(
-            "network.patch: it has {} places and [network] {}; all members need the same network.patch.stride, or none of \
-             them the table",
-            places(grid),
-            places(first)
-        ))
-    }
 }
 
 impl TrainConfig {
@@ -532,7 +470,7 @@ impl TrainConfig {
         range("learning_rate", self.learning_rate, 1e-9, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 10.0)?;
         range("average_rounds", f64::from(self.average_rounds), 1.0, 1000.0)?;
-        range("members", f64::from(self.members), 0.0, 16.0)?;
+        range("members", f64::from(self.members), 0.0, f64::from(MAX_MEMBERS))?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;
         range("loader_threads", self.loader_threads as f64, 0.0, 256.0)
     }
@@ -581,22 +519,6 @@ mod tests {
     }
 
     #[test]
-    fn members_are_of_the_networks_in_turn() {
-        let recipe = "seed = 7\n[network]\nkind = 'resnet18'\n[[ensemble]]\nkind = 'edge-l'\n";
-        let with = |members: &str| Config::load_text("x", recipe, &overrides(&[("train.members", members)])).unwrap();
-        let names = ["0", "1", "2", "3"].map(|members| with(members).network_name());
-        assert_eq!(names, ["resnet18 + edge-l", "resnet18", "resnet18 + edge-l", "resnet18 + edge-l + resnet18"]);
-        let config = with("0");
-        assert_eq!(config.of_member(1), config);
-        let second = config.of_member(2);
-        assert_eq!((second.network_name(), second.members(), second.seed), ("edge-l".into(), 1, 1_000_007));
-        assert_eq!(
-            Config::load_text("x", "", &overrides(&[("train.members", "3")])).unwrap().network_name(),
-            "3 x edge"
-        );
-    }
-
-    #[test]
     fn wrong_keys_types_and_values_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let recipe = dir.path().join("r.toml");
@@ -612,8 +534,6 @@ mod tests {
             ("[train]\nnegatives = 'turned'\n[augment]\nrotate_degrees = 90.0\n", "augment.rotate_degrees = 90"),
             ("[input]\nsize = 640\n[network]\nkind = 'unet'\n", "input.size = 640"),
             ("[input]\nsize = 32\n[network.patch]\nstride = 64\n", "network.patch.stride = 64"),
-            ("[[ensemble]]\nkind = 'edge-l'\n[[ensemble]]\nwidths = [1]\n", "[[ensemble]], network 2: network.widths"),
-            ("[network.patch]\nstride = 8\n[[ensemble]]\nkind = 'edge-l'\n", "it has no places and [network] 16 x 16"),
             ("seed = \n", "line 1"),
         ];
         for (text, expected) in cases {

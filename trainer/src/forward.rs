@@ -54,7 +54,7 @@ impl FoldedNet {
         for x in batches(&self.input, images, n)? {
             let x = x?;
             let vectors = members.iter().map(|(steps, readout)| readout.run(&run(steps, x.shallow_clone())?));
-            push_rows(&side_by_side(vectors.collect::<Result<_, _>>()?)?, &mut rows)?;
+            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, _>>()?)?, &mut rows)?;
         }
         matrix(rows, n * self.vectors(), self.embedding_dim())
     }
@@ -194,13 +194,11 @@ impl FloatReadout {
 }
 
 /// Vectors \[n, d\] of unit length of the members' vectors, those of each scaled to unit length.
-pub(crate) fn side_by_side(mut members: Vec<Tensor>) -> Result<Tensor, TchError> {
-    match (members.pop(), members.is_empty()) {
-        (Some(only), true) => unit_rows(&only),
-        (last, _) => {
-            let units = members.iter().chain(&last).map(unit_rows).collect::<Result<Vec<_>, _>>()?;
-            unit_rows(&Tensor::f_cat(&units, 1)?)
-        }
+pub(crate) fn side_by_side(members: &[Tensor]) -> Result<Tensor, TchError> {
+    let units = members.iter().map(unit_rows).collect::<Result<Vec<_>, _>>()?;
+    match units.as_slice() {
+        [only] => Ok(only.shallow_clone()),
+        units => unit_rows(&Tensor::f_cat(units, 1)?),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dataset;
 pub mod demo_scene;
 pub mod device;
+mod ensemble;
 pub mod evaluate;
 pub mod finish;
 pub mod finished;

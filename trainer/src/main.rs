@@ -30,7 +30,8 @@ enum Command {
         /// The run's folder: checkpoint, scores, report and bundle go there.
         #[arg(long, default_value = "run")]
         out: PathBuf,
-        /// Weights that a resnet18's encoder begins with: a safetensors file, named as torchvision names them.
+        /// Weights that a resnet18's encoder begins with, of an ensemble's networks the first: a safetensors file, named as
+        /// torchvision names them.
         #[arg(long, value_name = "WEIGHTS")]
         init: Option<PathBuf>,
         /// Go on with the run in --out where it was stopped.
@@ -66,8 +67,8 @@ enum Command {
         #[command(flatten)]
         overrides: Overrides,
     },
-    /// Evaluate every round of a run that was trained with train.keep_rounds=true: how well the choice of weights without
-    /// labels tracks the test set.
+    /// Evaluate every round of a run that was trained with train.keep_rounds=true, of an ensemble the first member: how well
+    /// the choice of weights without labels tracks the test set.
     Rounds {
         /// The run's folder.
         run: PathBuf,
@@ -128,7 +129,7 @@ struct Overrides {
     /// Seed of everything random.
     #[arg(long)]
     seed: Option<u64>,
-    /// `edge-s`, `edge` (or `edge-m`), `edge-l`, `unet` or `resnet18`.
+    /// `edge-s`, `edge` (or `edge-m`), `edge-l`, `unet` or `resnet18`; of an ensemble's networks the first.
     #[arg(long)]
     network: Option<String>,
     /// Side of the square that images are resized to, pixels.

@@ -169,6 +169,9 @@ fn projection(finished: &Finished) -> Result<Projection, TrainError> {
     })
 }
 
+/// What is said where a report is of one member of an ensemble.
+const FIRST: &str = "; these, the curves and the reconstructions are the first member's";
+
 fn facts(finished: &Finished) -> Vec<(String, String)> {
     let config = &finished.trained.config;
     let fact = |label: &str, value: String| (label.to_owned(), value);
@@ -188,7 +191,7 @@ fn facts(finished: &Finished) -> Vec<(String, String)> {
             ),
         ),
         fact("Device", format!("{:?}", finished.trained.model.store.device())),
-        fact("Weights", finished.trained.choice.to_string()),
+        fact("Weights", format!("{}{}", finished.trained.choice, if config.members() > 1 { FIRST } else { "" })),
         fact("Quantization", finished.quantized.options.to_string()),
         fact(
             "Prototypes",

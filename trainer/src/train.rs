@@ -10,7 +10,7 @@ use crate::device;
 use crate::folded::FoldedNet;
 use crate::history::{EpochRow, FIRST_LOSSES, History, RoundRow};
 use crate::images::{Images, load_images};
-use crate::init::{self, InitError};
+use crate::init::{self, InitError, InitialWeights};
 use crate::loader::{self, Loader, LoaderError};
 use crate::memory_bank::MemoryBank;
 use crate::model::Model;
@@ -86,6 +86,8 @@ pub struct Trained {
     pub choice: Choice,
     /// What happened; of an ensemble to the first member, but for the warnings, which are those of all.
     pub history: History,
+    /// The weights from elsewhere that members began with, by the member's number.
+    pub initial_weights: Vec<(u32, InitialWeights)>,
 }
 
 impl Trained {
@@ -95,13 +97,16 @@ impl Trained {
             return Err(TrainError::Refused("no network has been trained".into()));
         };
         let mut others = Vec::new();
-        for member in members {
+        let mut initial_weights: Vec<_> =
+            history.initial_weights.clone().map(|weights| (1, weights)).into_iter().collect();
+        for (number, member) in (2..).zip(members) {
+            initial_weights.extend(member.history.initial_weights.map(|weights| (number, weights)));
             let new = member.history.warnings.into_iter().filter(|w| !history.warnings.contains(w));
             let new: Vec<_> = new.collect();
             history.warnings.extend(new);
             others.push(member.model);
         }
-        Ok(Trained { config: config.clone(), images, model, others, choice, history })
+        Ok(Trained { config: config.clone(), images, model, others, choice, history, initial_weights })
     }
 
     /// The encoder as inference sees it, all members side by side.
@@ -135,12 +140,16 @@ pub struct Extent {
 /// other, the first in `run` itself and the others in folders within. `None` where it was told to stop on the way.
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
     let (device, _) = prepare_device(config)?;
+    if config.members() as usize <= config.ensemble.len() {
+        let networks = 1 + config.ensemble.len();
+        log::info!("train.members = {}: the first of {networks} networks alone", config.members());
+    }
     let mut members = Vec::new();
     for number in 1..=config.members() {
         let (config, folder) = (config.of_member(number), member_folder(run, number));
         // The run may have been stopped before this member began.
         let resume = extent.resume && (number == 1 || checkpoint::is_in(&folder));
-        let saved = prepare_folder(&config, &folder, resume)?;
+        let saved = saved_in(&folder, &config, resume)?;
         members.push((config, folder, saved));
     }
     // Weights that do not fit are told before images are read, once for each network.
@@ -151,6 +160,9 @@ pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Train
             init::load(&Model::new(network, &config.input_spec(), config.seed, device), weights)?;
             fitting.push(network);
         }
+    }
+    for (own_config, folder, saved) in &members {
+        prepare_folder(folder, own_config, saved.as_ref())?;
     }
     let images = load_images(config, run)?;
     check_validation(images.validation.items.len(), &config.data.root)?;
@@ -353,7 +365,7 @@ fn load_member(run: &Path, number: u32) -> Result<Saved, TrainError> {
     checkpoint::load(&folder)?.ok_or_else(|| {
         let how = match number {
             1 => "`train --out` makes one".to_owned(),
-            _ => format!("`train --resume --set train.members={number} --out {}` trains this member", run.display()),
+            _ => format!("`train --resume --out {}` with the same settings trains this member", run.display()),
         };
         TrainError::Refused(format!("{}: holds no checkpoint.json; {how}", folder.display()))
     })
@@ -436,9 +448,8 @@ impl Epoch<'_> {
     }
 }
 
-/// Makes the run's folder and says what is in it: the checkpoint to go on from, if one is wanted.
-fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Saved>, TrainError> {
-    std::fs::create_dir_all(run).map_err(|source| TrainError::Io { path: run.into(), source })?;
+/// The checkpoint in a run's folder to go on from, if one is wanted.
+fn saved_in(run: &Path, config: &Config, resume: bool) -> Result<Option<Saved>, TrainError> {
     let saved = checkpoint::load(run)?;
     match (&saved, resume) {
         (Some(_), false) => Err(TrainError::Refused(format!(
@@ -450,11 +461,21 @@ fn prepare_folder(config: &Config, run: &Path, resume: bool) -> Result<Option<Sa
             same_training(run, &state.config, config, config.train.keep_rounds)?;
             Ok(saved)
         }
-        (None, false) => {
-            let path = run.join("config.toml");
-            atomic::write(&path, config.to_toml().as_bytes()).map_err(|source| TrainError::Io { path, source })?;
-            Ok(None)
+        (None, false) => Ok(None),
+    }
+}
+
+/// Makes the run's folder and writes its configuration; that of a checkpoint too, so that what may differ from when the run
+/// began counts for `evaluate` and the others from now on.
+fn prepare_folder(run: &Path, config: &Config, saved: Option<&Saved>) -> Result<(), TrainError> {
+    std::fs::create_dir_all(run).map_err(|source| TrainError::Io { path: run.into(), source })?;
+    let (path, config) = (run.join("config.toml"), config.to_toml());
+    atomic::write(&path, config.as_bytes()).map_err(|source| TrainError::Io { path, source })?;
+    match saved {
+        Some((state, _)) if state.config != config => {
+            Ok(checkpoint::save_state(run, &State { config, ..state.clone() })?)
         }
+        _ => Ok(()),
     }
 }
 
@@ -500,8 +521,8 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
-         condense, quantize, threshold, train.device, threads, train.members, ensemble and train.keep (to resume, with \
-         train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
+         condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that are not trained yet and train.keep (to \
+         resume, with train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

@@ -35,7 +35,6 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
         input: InputSpec { width: 1, height: 1, channels: 1 },
         input_scale: 0.25,
         embedding_dim: d,
-        vectors: 1,
         // 0.25 * 0.5 / 0.25: the multiplier is a half, so that odd sums are ties; then 0.25 * 0.5 / 0.25 * 2 is 1.
         members: vec![QuantizedMember {
             layers: vec![
@@ -138,7 +137,6 @@ fn wide_convolutions_are_exact() {
         input: InputSpec { width: 1, height: 1, channels: channels as u32 },
         input_scale: 1.0,
         embedding_dim: 3,
-        vectors: 1,
         members: vec![QuantizedMember { layers, output_scale: 4.0, readout }],
         options: QuantizeOptions::default(),
     };

@@ -75,6 +75,13 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 16 + 12));
     assert_eq!(finished.bundle().manifest.encoder.network, "edge + resnet18");
 
+    // A member that is trained has the network it has.
+    config.ensemble[0].embedding_dim = 8;
+    let error = attempt(&config, &out, resume).unwrap_err().to_string();
+    assert!(error.contains("member-2: the configuration is not the one"), "{error}");
+
+    // What it was resumed with is what it is opened with.
+    assert_eq!(opened(&out, &[]).unwrap().others.len(), 1);
     let with = |members: i64| opened(&out, &[("train.members", members.into())]);
     assert_eq!(finish(&with(1).unwrap()).unwrap().folded.embedding_dim(), 16);
     let error = with(3).unwrap_err().to_string();

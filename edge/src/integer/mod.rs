@@ -19,7 +19,7 @@ mod tests {
     use super::*;
     use crate::encoder::EncoderPlan;
     use crate::support::quantized::{SIDE, shape_of_every_node, with_every_node};
-    use crate::support::{ints, node};
+    use crate::support::{int, ints, node};
     use fastrand::Rng;
     use prost::Message;
     use salad_shared::manifest::Form;
@@ -67,6 +67,33 @@ mod tests {
         let second = node("MaxPool", &["leaky"], "second", vec![ints("kernel_shape", &[1, 1])]);
         proto.graph.as_mut().unwrap().node.insert(5, second);
         assert!(read(&proto, &INPUT).is_none());
+    }
+
+    #[test]
+    fn members_that_are_put_together_in_another_way_are_left_to_tract() {
+        let with = |change: &dyn Fn(&mut Vec<pb::NodeProto>)| {
+            let mut graph = with_every_node(1, 3, false);
+            change(&mut graph.nodes);
+            read(&pb::ModelProto::decode(graph.finish(shape_of_every_node(false), 3).as_slice()).unwrap(), &INPUT)
+        };
+        let concat = |change: &'static dyn Fn(&mut Vec<String>)| {
+            with(&move |nodes| change(&mut nodes.iter_mut().find(|n| n.op_type == "Concat").unwrap().input))
+        };
+        let mut spec = with(&|_| ()).unwrap();
+        assert!(concat(&|input| input.swap(0, 1)).is_none());
+        assert!(concat(&|input| input.truncate(1)).is_none());
+        assert!(concat(&|input| input.push("first".into())).is_none());
+        assert!(concat(&|input| *input = vec!["first_map".into(), "second_map".into()]).is_none());
+        // A result that is not among them, and another least length.
+        assert!(with(&|nodes| nodes.push(node("Flatten", &["first_map"], "z", vec![int("axis", 1)]))).is_none());
+        let least = |nodes: &mut Vec<pb::NodeProto>| {
+            nodes.iter_mut().find(|n| n.op_type == "Max").unwrap().input[1] = "step".into();
+        };
+        assert!(with(&least).is_none());
+        // One embedding beside one for each place.
+        assert!(Net::new(&spec, Path::Portable).is_some());
+        spec.results[0].readout = net::Readout::Places;
+        assert!(Net::new(&spec, Path::Portable).is_none());
     }
 
     #[test]

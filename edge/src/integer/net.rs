@@ -157,7 +157,7 @@ impl Net {
             let [rows, dim] = result.readout.shape(maps.get(result.map)?)?;
             let [all_rows, all_dims] = shape.get_or_insert([rows, 0]);
             (*all_rows == rows).then_some(())?;
-            *all_dims += dim;
+            *all_dims = dim.checked_add(*all_dims)?;
         }
         Some(Net {
             path,

@@ -26,6 +26,9 @@ pub fn read(model: &pb::ModelProto, input: &InputSpec) -> Option<NetSpec> {
     (reader.values.get(&output.name)? == &Value::Unit(reader.whole()?)).then_some(reader.spec)
 }
 
+/// Members of an ensemble at most.
+const MAX_RESULTS: usize = 16;
+
 /// Whether a node is one of ONNX's own operators with none but attributes that are looked at here, or that say nothing.
 fn is_known(node: &pb::NodeProto) -> bool {
     const LOOKED_AT: [&str; 12] = [
@@ -90,8 +93,8 @@ enum Value {
 enum Of {
     /// A result's, by its number.
     Result(usize),
-    /// All results', one after the other.
-    All,
+    /// Those of so many results, all there were, one after the other.
+    All(usize),
 }
 
 struct Reader<'a> {
@@ -159,11 +162,11 @@ impl<'a> Reader<'a> {
             ("GlobalAveragePool", Value::Float(map, quantization)) => Value::Means(map, quantization),
             ("Conv", Value::Means(map, quantization)) => {
                 let readout = self.linear(node)?;
-                Value::Linear(self.result(map, quantization, readout))
+                Value::Linear(self.result(map, quantization, readout)?)
             }
             ("Flatten", before) => Value::Vectors(Of::Result(match (before, Attributes(node).int("axis", 1)) {
-                (Value::Float(map, quantization), 1) => self.result(map, quantization, Readout::Flat),
-                (Value::Places(map, quantization), 3) => self.result(map, quantization, Readout::Places),
+                (Value::Float(map, quantization), 1) => self.result(map, quantization, Readout::Flat)?,
+                (Value::Places(map, quantization), 3) => self.result(map, quantization, Readout::Places)?,
                 (Value::Linear(result), 1) => result,
                 _ => return None,
             })),
@@ -171,7 +174,7 @@ impl<'a> Reader<'a> {
                 let unit = |input: &String| self.values.get(input).copied();
                 let all = (0..self.spec.results.len()).map(|result| Some(Value::Unit(Of::Result(result))));
                 let is_all = node.input.iter().map(unit).eq(all) && Attributes(node).int("axis", 0) == 1;
-                is_all.then_some(Value::Vectors(Of::All))?
+                is_all.then_some(Value::Vectors(Of::All(self.spec.results.len())))?
             }
             ("ReduceL2", Value::Vectors(of)) => {
                 let attributes = Attributes(node);
@@ -193,9 +196,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds what a last map is read out to; gives its number.
-    fn result(&mut self, map: usize, quantization: Quantization, readout: Readout) -> usize {
+    fn result(&mut self, map: usize, quantization: Quantization, readout: Readout) -> Option<usize> {
+        let number = self.spec.results.len();
+        (number < MAX_RESULTS).then_some(())?;
         self.spec.results.push(ResultSpec { map, scale: quantization.scale, readout });
-        self.spec.results.len() - 1
+        Some(number)
     }
 
     /// What embeddings the graph has to give.
@@ -203,7 +208,7 @@ impl<'a> Reader<'a> {
         match self.spec.results.len() {
             0 => None,
             1 => Some(Of::Result(0)),
-            _ => Some(Of::All),
+            results => Some(Of::All(results)),
         }
     }
 

@@ -35,7 +35,7 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
         chain.node(&name("dequantize"), "DequantizeLinear", &last.inputs(), vec![]);
         read_out(chain, name, &member.readout);
     });
-    chain.finish(net.vectors, net.embedding_dim)
+    chain.finish(net.vectors(), net.embedding_dim)
 }
 
 /// Names of zero points: of values of either sign, of values after a ReLU, and of weights.

@@ -89,7 +89,6 @@ pub fn quantize(
         input: net.input.clone(),
         input_scale: INPUT_SCALE,
         embedding_dim: net.embedding_dim(),
-        vectors: net.vectors(),
         members,
         options: *options,
     })

@@ -16,8 +16,6 @@ pub struct QuantizedNet {
     pub input_scale: f32,
     /// Length d of the embedding.
     pub embedding_dim: usize,
-    /// Vectors of an image.
-    pub vectors: usize,
     /// The members, as in the [`FoldedNet`](crate::folded::FoldedNet) they come from.
     pub members: Vec<QuantizedMember>,
     /// How it was made.
@@ -165,6 +163,11 @@ impl fmt::Display for QuantizeOptions {
 }
 
 impl QuantizedNet {
+    /// Vectors of an image.
+    pub fn vectors(&self) -> usize {
+        self.members.first().map_or(1, |member| member.readout.vectors())
+    }
+
     /// The convolutions in integers, first to last, member by member; of a residual block the body's before the shortcut's.
     pub fn convolutions(&self) -> impl Iterator<Item = &QuantizedConv> {
         let mut found = Vec::new();

@@ -19,15 +19,15 @@ impl QuantizedNet {
         let members =
             self.members.iter().map(|m| Ok((steps(&m.layers)?, m.output_scale, FloatReadout::new(&m.readout)?)));
         let members = members.collect::<Result<Vec<_>, TchError>>()?;
-        let mut rows = Vec::with_capacity(n * self.vectors * self.embedding_dim);
+        let mut rows = Vec::with_capacity(n * self.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let x = quantize_linear(&x?, self.input_scale, Identity)?;
             let vectors = members.iter().map(|(steps, scale, readout)| {
                 readout.run(&run(steps, x.shallow_clone())?.f_mul_scalar(f64::from(*scale))?)
             });
-            push_rows(&side_by_side(vectors.collect::<Result<_, _>>()?)?, &mut rows)?;
+            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, _>>()?)?, &mut rows)?;
         }
-        matrix(rows, n * self.vectors, self.embedding_dim)
+        matrix(rows, n * self.vectors(), self.embedding_dim)
     }
 }
 

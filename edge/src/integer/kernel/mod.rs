@@ -107,18 +107,14 @@ impl Path {
         }
     }
 
-    /// The fastest that this processor has, or the one named in the environment variable `SALAD_KERNEL`, for comparisons,
-    /// where the processor has it. The search among prototypes takes the processor's best in any case.
+    /// Those that this processor has, the fastest first.
+    pub fn available() -> impl Iterator<Item = Path> {
+        Path::ALL.into_iter().filter(|path| path.is_available())
+    }
+
+    /// The fastest that this processor has.
     pub fn best() -> Path {
-        let available = || Path::ALL.into_iter().filter(|path| path.is_available());
-        if let Ok(wanted) = std::env::var("SALAD_KERNEL") {
-            if let Some(path) = available().find(|path| path.name() == wanted) {
-                return path;
-            }
-            let names: Vec<_> = available().map(Path::name).collect();
-            log::warn!("SALAD_KERNEL={wanted}: not one that this processor has, so it is ignored; it has {}", names.join(", "));
-        }
-        available().next().unwrap_or(Path::Portable)
+        Path::available().next().unwrap_or(Path::Portable)
     }
 
     /// Whether bytes are read as unsigned: the dot products of x86 take one unsigned factor.

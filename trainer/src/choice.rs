@@ -6,13 +6,12 @@
 //! was stopped, and another choice can be made later.
 
 use crate::checkpoint::{from_safetensors, to_safetensors};
-use crate::config::TrainConfig;
+use crate::config::{Keep, TrainConfig};
 use crate::history::History;
 use crate::loader::Loader;
 use crate::model::Model;
 use crate::probe::ProbeRow;
 use salad_shared::atomic;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{TchError, Tensor, nn, no_grad};
@@ -22,18 +21,6 @@ const BATCHES: usize = 32;
 
 /// Rounds whose criterion is at least this share of the highest count as equally good.
 const NEARLY: f64 = 0.9;
-
-/// `train.keep`: the weights a run ends with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// Those of the last step.
-    Last,
-    /// Those at the end of the round with the best label-free criterion ([`best`]).
-    Best,
-    /// The mean of those at the end of the last `train.average_rounds` rounds.
-    Average,
-}
 
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,8 @@
 //! A run's configuration: a TOML recipe, changed by flags, checked once before anything is built.
 
 use crate::augment::AugmentConfig;
-use crate::choice::Keep;
 use crate::condense::Condense;
 use crate::dataset::DataConfig;
-use crate::ensemble::MAX_MEMBERS;
 use crate::losses::Reconstruction;
 use crate::negatives::Negatives;
 use crate::neighbours::{Curriculum, Selection};
@@ -152,6 +150,18 @@ pub struct TrainConfig {
 
 /// Loader threads that the default takes at most.
 const MOST_LOADER_THREADS: usize = 16;
+
+/// `train.keep`: the weights a run ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those of the last step.
+    Last,
+    /// Those at the end of the round with the best label-free criterion ([`crate::choice::best`]).
+    Best,
+    /// The mean of those at the end of the last `train.average_rounds` rounds.
+    Average,
+}
 
 /// How the memory bank starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -470,7 +480,6 @@ impl TrainConfig {
         range("learning_rate", self.learning_rate, 1e-9, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 10.0)?;
         range("average_rounds", f64::from(self.average_rounds), 1.0, 1000.0)?;
-        range("members", f64::from(self.members), 0.0, f64::from(MAX_MEMBERS))?;
         range("threads", self.threads as f64, 0.0, 1024.0)?;
         range("loader_threads", self.loader_threads as f64, 0.0, 256.0)
     }

@@ -7,7 +7,7 @@ use crate::network::NetworkConfig;
 const MEMBER_SEEDS: u64 = 1_000_000;
 
 /// Members at most.
-pub(crate) const MAX_MEMBERS: u32 = 16;
+const MAX_MEMBERS: u32 = 16;
 
 /// Length of an embedding at most, as bundles have it.
 const MAX_DIM: i64 = 4096;
@@ -47,7 +47,9 @@ impl Config {
     pub(crate) fn check_ensemble(&self) -> Result<(), String> {
         let members = self.members();
         if members > MAX_MEMBERS {
-            return Err(format!("[[ensemble]]: {members} members with [network]; has to be at most {MAX_MEMBERS}"));
+            return Err(format!(
+                "train.members, or [network] with each [[ensemble]]: {members}; has to be at most {MAX_MEMBERS}"
+            ));
         }
         for (number, network) in (1..).zip(&self.ensemble) {
             self.check_beside(network).map_err(|e| format!("[[ensemble]], network {number}: {e}"))?;
@@ -133,7 +135,8 @@ mod tests {
         let error = load("[[ensemble]]\n[[ensemble]]\nwidths = [1]\n").unwrap_err();
         assert!(error.contains("[[ensemble]], network 2: network.widths"), "{error}");
         let error = load(&"[[ensemble]]\nembedding_dim = 64\n".repeat(16)).unwrap_err();
-        assert!(error.contains("17 members"), "{error}");
+        assert!(error.contains("[[ensemble]]: 17;"), "{error}");
+        assert!(load("[train]\nmembers = 17\n").unwrap_err().contains("train.members"));
         load("[train]\nmembers = 8\n").unwrap();
         let error = load("[train]\nmembers = 9\n").unwrap_err();
         assert!(error.contains("4608 together"), "{error}");

@@ -1,8 +1,8 @@
 //! How well the label-free figures of a run's rounds track the AUROC of its test set: for judging the criterion, never for
 //! choosing a round.
 
-use crate::choice::{self, Keep};
-use crate::config::{Config, TrainConfig};
+use crate::choice;
+use crate::config::{Config, Keep, TrainConfig};
 use crate::images::Images;
 use crate::model::Model;
 use crate::network::to_array;

@@ -5,8 +5,8 @@
 mod small_run;
 
 use prost::Message;
-use salad_trainer::choice::{Keep, has_stopped};
-use salad_trainer::config::Config;
+use salad_trainer::choice::has_stopped;
+use salad_trainer::config::{Config, Keep};
 use salad_trainer::finish::finish;
 use salad_trainer::network::to_floats;
 use salad_trainer::rounds;

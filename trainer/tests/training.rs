@@ -4,8 +4,7 @@
 
 mod small_run;
 
-use salad_trainer::choice::Keep;
-use salad_trainer::config::Config;
+use salad_trainer::config::{Config, Keep};
 use salad_trainer::finish::finish;
 use salad_trainer::model::Model;
 use salad_trainer::network::{NetworkConfig, NetworkKind};

@@ -1,5 +1,5 @@
-//! Times the search among int8 prototypes beside a read-only pass over the same bytes and beside `ndarray` in f32, in turns, and
-//! compares what is found: `cargo run --release -p salad-shared --example bank_scan [BUNDLE ...]`. Drawn banks are the hardest to
+//! Times the search among int8 prototypes beside a read-only pass over the same bytes and beside `ndarray` in f32, in turns, with
+//! what the processor's caches keep of the bank from the turn before and with caches that were emptied, and compares what is found: `cargo run --release -p salad-shared --example bank_scan [BUNDLE ...]`. Drawn banks are the hardest to
 //! keep apart in eight bits, since their rows point everywhere; of a bundle's bank each row is searched among the others.
 
 use ndarray::{Array2, ArrayView1};
@@ -15,6 +15,8 @@ const QUERIES: usize = 1000;
 const K: usize = 5;
 /// Queries that are searched at once, as the places of a picture are.
 const BATCH: usize = 64;
+/// Bytes that leave nothing else in the caches when they are read.
+const ALL_CACHES: usize = 256 << 20;
 
 fn main() -> Result<(), BundleError> {
     for bundle in std::env::args_os().skip(1) {
@@ -40,35 +42,39 @@ fn main() -> Result<(), BundleError> {
         let int8 = float.quantize();
         let bytes = int8.rows().as_slice().unwrap_or_default();
         let mut search = Search::default();
-        let mut times = [const { Vec::new() }; 4];
-        for round in 0..ROUNDS {
-            let z = query(round);
-            let batch: Vec<f32> = (0..BATCH).flat_map(query).collect();
-            let mut timed = |place: usize, run: &mut dyn FnMut()| {
-                let start = Instant::now();
-                run();
-                times[place].push(start.elapsed().as_secs_f64() * 1e6);
-            };
-            timed(0, &mut || int8.search(&z, K, &mut search));
-            timed(1, &mut || {
-                black_box(read(black_box(bytes)));
+        for (caches, emptied) in [("caches as they are", Vec::new()), ("emptied caches", vec![1_i8; ALL_CACHES])] {
+            let mut times = [const { Vec::new() }; 4];
+            for round in 0..ROUNDS {
+                let z = query(round);
+                let batch: Vec<f32> = (0..BATCH).flat_map(query).collect();
+                let mut timed = |place: usize, run: &mut dyn FnMut()| {
+                    black_box(read(black_box(&emptied)));
+                    let start = Instant::now();
+                    run();
+                    times[place].push(start.elapsed().as_secs_f64() * 1e6);
+                };
+                timed(0, &mut || int8.search(&z, K, &mut search));
+                timed(1, &mut || {
+                    black_box(read(black_box(bytes)));
+                });
+                timed(2, &mut || drop(black_box(float.rows().dot(&ArrayView1::from(&z)))));
+                timed(3, &mut || int8.search(&batch, K, &mut search));
+            }
+            let [scan, pass, ndarray, batch] = times.map(|mut times| {
+                times.sort_by(f64::total_cmp);
+                times[ROUNDS / 2]
             });
-            timed(2, &mut || drop(black_box(float.rows().dot(&ArrayView1::from(&z)))));
-            timed(3, &mut || int8.search(&batch, K, &mut search));
+            println!(
+                "{count} x {dim}, {caches}: {scan:.0} us a query, {:.2} times a read-only pass ({pass:.0} us, {:.1} GB/s), {:.1} \
+                 times faster than ndarray f32 ({ndarray:.0} us); {:.0} us a query of {BATCH} at once",
+                scan / pass,
+                bytes.len() as f64 / pass / 1e3,
+                ndarray / scan,
+                batch / BATCH as f64,
+            );
         }
-        let [scan, pass, ndarray, batch] = times.map(|mut times| {
-            times.sort_by(f64::total_cmp);
-            times[ROUNDS / 2]
-        });
         let agreement = compare(&float, &int8, &(0..QUERIES).map(query).collect::<Vec<_>>(), 0);
-        println!(
-            "{count} x {dim}: {scan:.0} us a query, {:.2} times a read-only pass ({pass:.0} us, {:.1} GB/s), {:.1} times faster \
-             than ndarray f32 ({ndarray:.0} us); {:.0} us a query of {BATCH} at once; {agreement}",
-            scan / pass,
-            bytes.len() as f64 / pass / 1e3,
-            ndarray / scan,
-            batch / BATCH as f64,
-        );
+        println!("{count} x {dim}: {agreement}");
     }
     Ok(())
 }

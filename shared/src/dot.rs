@@ -56,6 +56,9 @@ mod x86 {
     use super::{ROWS, product};
     use std::arch::x86_64::*;
 
+    /// How far ahead of the rows that are worked on memory is asked for, bytes.
+    const AHEAD: usize = 8192;
+
     /// # Safety
     /// `rows` has `out.len()` rows of `query.len()`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -68,6 +71,9 @@ mod x86 {
             // SAFETY: the caller's; the last columns are read under a mask.
             unsafe {
                 let first = rows.as_ptr().add(number * ROWS * dim);
+                for line in (0..ROWS * dim).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(AHEAD + line));
+                }
                 let mut sums = [_mm512_setzero_si512(); ROWS];
                 for at in (0..dim / 32 * 32).step_by(32) {
                     let q = _mm512_loadu_si512(query.as_ptr().add(at).cast());

@@ -63,7 +63,8 @@ pub fn ensemble() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
         let net = ["network.widths=[16,32,48,64]", "network.embedding_dim=128"];
-        let beside = r#"ensemble=[{kind="resnet18",widths=[16,32,64,128],stem="imagenet",embedding_dim=64}]"#;
+        let beside =
+            r#"ensemble=[{kind="resnet18",widths=[16,32,64,128],stem="imagenet",embedding_dim=64,weight=0.5}]"#;
         train("edge", &[&net[..], &[beside], &TURNED].concat())
     })
 }

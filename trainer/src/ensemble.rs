@@ -38,7 +38,7 @@ impl Config {
             // TOML has no integers beyond those of 63 bits.
             config.seed = self.seed.wrapping_add(u64::from(number - 1) * MEMBER_SEEDS) & (u64::MAX >> 1);
             config.network = self.networks().nth(number as usize - 1).unwrap_or(&self.network).clone();
-            (config.ensemble, config.train.members) = (Vec::new(), 1);
+            (config.ensemble, config.train.members, config.network.weight) = (Vec::new(), 1, 1.0);
         }
         config
     }
@@ -88,8 +88,8 @@ impl Config {
         std::iter::once(&self.network).chain(&self.ensemble).cycle()
     }
 
-    /// Each member's.
-    fn member_networks(&self) -> impl Iterator<Item = &NetworkConfig> {
+    /// Each member's network.
+    pub(crate) fn member_networks(&self) -> impl Iterator<Item = &NetworkConfig> {
         self.networks().take(self.members() as usize)
     }
 }

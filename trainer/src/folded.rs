@@ -5,7 +5,8 @@ use ndarray::{Array1, Array4};
 use salad_shared::preprocess::InputSpec;
 
 /// An encoder for one input size; or several, the members of an ensemble: their vectors of unit length stand one after the
-/// other, scaled to unit length again, so that the cosine of two embeddings is the mean of the members'.
+/// other, each times the root of its weight, scaled to unit length again, so that the cosine of two embeddings is the weighted
+/// mean of the members'.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldedNet {
     /// The input.
@@ -21,6 +22,8 @@ pub struct FoldedMember {
     pub layers: Vec<FoldedLayer>,
     /// What becomes of the last one's map.
     pub readout: Readout,
+    /// What it weighs beside the other members.
+    pub weight: f32,
 }
 
 /// How the last map, \[c, rows, columns\], becomes a vector or several, each then scaled to unit length. In floats in either form:

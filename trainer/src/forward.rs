@@ -48,13 +48,15 @@ impl FoldedNet {
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         self.check()?;
         let _guard = tch::no_grad_guard();
-        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, FloatReadout::new(&m.readout)?)));
+        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, FloatReadout::new(&m.readout)?, m.weight)));
         let members = members.collect::<Result<Vec<_>, TchError>>()?;
         let mut rows = Vec::with_capacity(n * self.vectors() * self.embedding_dim());
         for x in batches(&self.input, images, n)? {
             let x = x?;
-            let vectors = members.iter().map(|(steps, readout)| readout.run(&run(steps, x.shallow_clone())?));
-            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, _>>()?)?, &mut rows)?;
+            let vectors = members
+                .iter()
+                .map(|(steps, readout, weight)| Ok((readout.run(&run(steps, x.shallow_clone())?)?, *weight)));
+            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, TchError>>()?)?, &mut rows)?;
         }
         matrix(rows, n * self.vectors(), self.embedding_dim())
     }
@@ -193,13 +195,13 @@ impl FloatReadout {
     }
 }
 
-/// Vectors \[n, d\] of unit length of the members' vectors, those of each scaled to unit length.
-pub(crate) fn side_by_side(members: &[Tensor]) -> Result<Tensor, TchError> {
-    let units = members.iter().map(unit_rows).collect::<Result<Vec<_>, _>>()?;
-    match units.as_slice() {
-        [only] => Ok(only.shallow_clone()),
-        units => unit_rows(&Tensor::f_cat(units, 1)?),
+/// Vectors \[n, d\] of unit length of the members' vectors and weights.
+pub(crate) fn side_by_side(members: &[(Tensor, f32)]) -> Result<Tensor, TchError> {
+    if let [(only, _)] = members {
+        return unit_rows(only);
     }
+    let weighted = members.iter().map(|(x, weight)| unit_rows(x)?.f_mul_scalar(f64::from(weight.sqrt())));
+    unit_rows(&Tensor::f_cat(&weighted.collect::<Result<Vec<_>, _>>()?, 1)?)
 }
 
 /// Rows of x (\[n, d\]) scaled to unit length.

@@ -111,8 +111,13 @@ impl Trained {
 
     /// The encoder as inference sees it, all members side by side.
     pub fn fold(&self) -> Result<FoldedNet, TchError> {
-        let nets = std::iter::once(&self.model).chain(&self.others).map(|model| model.net.fold());
-        let joined = FoldedNet::join(nets.collect::<Result<Vec<_>, _>>()?);
+        let models = std::iter::once(&self.model).chain(&self.others);
+        let nets = models.zip(self.config.member_networks()).map(|(model, network)| {
+            let mut net = model.net.fold()?;
+            net.members.iter_mut().for_each(|member| member.weight = network.weight as f32);
+            Ok(net)
+        });
+        let joined = FoldedNet::join(nets.collect::<Result<Vec<_>, TchError>>()?);
         joined.ok_or_else(|| TchError::Shape("an ensemble without members".into()))
     }
 }
@@ -503,6 +508,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     like.train.device.clone_from(&config.train.device);
     like.train.members = config.train.members;
     like.ensemble.clone_from(&config.ensemble);
+    like.network.weight = config.network.weight;
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
     if other_keep {
@@ -520,7 +526,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
         return Ok(());
     }
     Err(TrainError::Refused(format!(
-        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.patch.top, \
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.weight, patch.top, \
          condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that are not trained yet and train.keep (to \
          resume, with train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
         run.display(),

@@ -17,10 +17,12 @@ const F32_TOLERANCE: f32 = 1e-5;
 /// The integers are equal; the unit length is made in floats.
 const INT8_TOLERANCE: f32 = 1e-6;
 
-/// An ensemble whose members are read out in two ways.
+/// An ensemble whose members are read out in two ways, and weigh differently.
 fn of_two_kinds() -> FoldedNet {
     let [first, last] = [4, 8].map(|seed| nets::resnet(64, &[8, 16, 24], 20, seed));
-    nets::joined([first, nets::edge(64, &[8, 16, 24, 32], 24, 7), last])
+    let mut joined = nets::joined([first, nets::edge(64, &[8, 16, 24, 32], 24, 7), last]);
+    joined.members[1].weight = 0.3;
+    joined
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn pixel_net(weights: &[i8], bias: &[i32], activation: Activation) -> QuantizedN
             ],
             output_scale: 0.25,
             readout: Readout::Flatten,
+            weight: 1.0,
         }],
         options: QuantizeOptions::default(),
     }
@@ -137,7 +138,7 @@ fn wide_convolutions_are_exact() {
         input: InputSpec { width: 1, height: 1, channels: channels as u32 },
         input_scale: 1.0,
         embedding_dim: 3,
-        members: vec![QuantizedMember { layers, output_scale: 4.0, readout }],
+        members: vec![QuantizedMember { layers, output_scale: 4.0, readout, weight: 1.0 }],
         options: QuantizeOptions::default(),
     };
     let z = net.encode(&vec![127.0; channels], 1).unwrap();
@@ -159,7 +160,7 @@ fn a_convolution_by_hand_becomes_its_integers() {
     let (layers, readout) = (vec![FoldedLayer::Conv(conv.clone())], Readout::Flatten);
     let net = FoldedNet {
         input: InputSpec { width: 2, height: 2, channels: 1 },
-        members: vec![FoldedMember { layers, readout }],
+        members: vec![FoldedMember { layers, readout, weight: 1.0 }],
     };
     let images = [vec![1.0, -1.0, 0.5, 0.0], vec![-0.5, 1.0, 1.0, -1.0]];
     let options = QuantizeOptions { calibration: Calibration::MinMax, bias_correction: false, ..Default::default() };

@@ -32,6 +32,8 @@ pub struct ResultSpec {
     pub scale: f32,
     /// What becomes of it.
     pub readout: Readout,
+    /// What its embedding of unit length is multiplied by, beside others.
+    pub weight: f32,
 }
 
 /// What becomes of a last map, in floats, before embeddings are scaled to unit length.
@@ -227,7 +229,7 @@ impl Net {
         embeddings.clear();
         embeddings.resize(rows * dim, 0.0);
         let mut first = 0;
-        for ResultSpec { map, scale, readout } in &self.results {
+        for ResultSpec { map, scale, readout, weight } in &self.results {
             let (bytes, map) = (&maps[*map], &self.maps[*map]);
             let last = LastMap { map, bytes, flip: map.range.flip(self.path), scale: *scale };
             let own = readout.dim(map);
@@ -235,6 +237,9 @@ impl Net {
                 let embedding = &mut embedding[first..first + own];
                 readout.run(&last, row, means, embedding);
                 self.unit_length(embedding);
+                if self.results.len() > 1 {
+                    embedding.iter_mut().for_each(|v| *v *= weight);
+                }
             }
             first += own;
         }

@@ -86,6 +86,8 @@ enum Value {
     AtLeast(Of),
     /// Embeddings of unit length.
     Unit(Of),
+    /// A result's, times its weight.
+    Weighted(usize),
 }
 
 /// Whose embeddings these are.
@@ -170,10 +172,19 @@ impl<'a> Reader<'a> {
                 (Value::Linear(result), 1) => result,
                 _ => return None,
             })),
-            ("Concat", Value::Unit(_)) => {
-                let unit = |input: &String| self.values.get(input).copied();
-                let all = (0..self.spec.results.len()).map(|result| Some(Value::Unit(Of::Result(result))));
-                let is_all = node.input.iter().map(unit).eq(all) && Attributes(node).int("axis", 0) == 1;
+            ("Mul", Value::Unit(Of::Result(result))) => {
+                // Nothing else may take what is not weighted.
+                (self.readers.get(node.input.first()?.as_str()) == Some(&1)).then_some(())?;
+                self.spec.results.get_mut(result)?.weight = self.scale(node, 1)?;
+                Value::Weighted(result)
+            }
+            ("Concat", Value::Unit(_) | Value::Weighted(_)) => {
+                let part = |input: &String| match self.values.get(input) {
+                    Some(Value::Unit(Of::Result(result)) | Value::Weighted(result)) => Some(*result),
+                    _ => None,
+                };
+                let all = (0..self.spec.results.len()).map(Some);
+                let is_all = node.input.iter().map(part).eq(all) && Attributes(node).int("axis", 0) == 1;
                 is_all.then_some(Value::Vectors(Of::All(self.spec.results.len())))?
             }
             ("ReduceL2", Value::Vectors(of)) => {
@@ -199,7 +210,7 @@ impl<'a> Reader<'a> {
     fn result(&mut self, map: usize, quantization: Quantization, readout: Readout) -> Option<usize> {
         let number = self.spec.results.len();
         (number < MAX_RESULTS).then_some(())?;
-        self.spec.results.push(ResultSpec { map, scale: quantization.scale, readout });
+        self.spec.results.push(ResultSpec { map, scale: quantization.scale, readout, weight: 1.0 });
         Some(number)
     }
 

@@ -150,7 +150,8 @@ pub fn with_every_node(seed: u64, channels: i64, places: bool) -> Graph {
     } else {
         graph.read_out_means("second_map", "second_rows", [10, 4]);
     }
-    graph.node("Concat", &["first", "second_rows"], "both", vec![int("axis", 1)]);
+    graph.node("Mul", &["second_rows", "sum_step"], "weighted", vec![]);
+    graph.node("Concat", &["first", "weighted"], "both", vec![int("axis", 1)]);
     graph.nodes.extend(unit_length("both", "embedding"));
     graph
 }

@@ -31,6 +31,10 @@ pub struct NetworkConfig {
     pub widths: Vec<i64>,
     /// `resnet18`: what comes before its first stage.
     pub stem: StemChoice,
+    /// What the member with this network weighs in an ensemble's similarity, beside the others' weights, 0.01 to 100. May
+    /// change after training.
+    #[serde(skip_serializing_if = "is_one")]
+    pub weight: f64,
     /// `resnet18`: a safetensors file of weights, named as torchvision names them, that the encoder begins with
     /// ([`crate::init`]); without it weights are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +43,10 @@ pub struct NetworkConfig {
     /// table the whole image has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchConfig>,
+}
+
+fn is_one(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 /// `[network.patch]`: which places have an embedding.
@@ -132,6 +140,7 @@ impl Default for NetworkConfig {
             embedding_dim: 512,
             widths: Vec::new(),
             stem: StemChoice::Auto,
+            weight: 1.0,
             init: None,
             patch: None,
         }
@@ -148,6 +157,9 @@ impl NetworkConfig {
     pub fn check(&self, side: u32) -> Result<(), String> {
         if !(2..=4096).contains(&self.embedding_dim) {
             return Err(format!("network.embedding_dim = {}: has to be from 2 to 4096", self.embedding_dim));
+        }
+        if !(0.01..=100.0).contains(&self.weight) {
+            return Err(format!("network.weight = {}: has to be from 0.01 to 100", self.weight));
         }
         if let Some(patch) = &self.patch {
             patch.check(self, side)?;
@@ -337,7 +349,7 @@ impl Autoencoder {
             ([layers @ .., Layer::Mean, linear], None) => (fold(layers)?, Readout::Pooled(linear.fold_conv()?)),
             (layers, None) => (fold(layers)?, Readout::Flatten),
         };
-        Ok(FoldedNet { input: self.input.clone(), members: vec![FoldedMember { layers, readout }] })
+        Ok(FoldedNet { input: self.input.clone(), members: vec![FoldedMember { layers, readout, weight: 1.0 }] })
     }
 }
 

@@ -15,6 +15,7 @@ pub fn to_onnx_f32(net: &FoldedNet) -> Vec<u8> {
     members(&mut chain, &net.members, |chain, name, member| {
         float_layers(chain, &member.layers);
         read_out(chain, name, &member.readout);
+        member.weight
     });
     chain.finish(net.vectors(), net.embedding_dim())
 }
@@ -34,6 +35,7 @@ pub fn to_onnx_int8(net: &QuantizedNet) -> Vec<u8> {
         let last = integer_layers(chain, &member.layers, image.clone());
         chain.node(&name("dequantize"), "DequantizeLinear", &last.inputs(), vec![]);
         read_out(chain, name, &member.readout);
+        member.weight
     });
     chain.finish(net.vectors(), net.embedding_dim)
 }
@@ -68,17 +70,22 @@ impl Quantization {
 /// Makes a node's name.
 type Name<'a> = &'a dyn Fn(&str) -> String;
 
-/// Adds each member, which takes the newest value there is now, by `add`, which is told how nodes of its own are called; then
-/// its vectors' unit length, and, of several, their vectors one after the other and the unit length of these.
-fn members<M>(chain: &mut Chain, members: &[M], add: impl Fn(&mut Chain, Name, &M)) {
+/// Adds each member, which takes the newest value there is now, by `add`, which is told how nodes of its own are called and
+/// tells the member's weight; then its vectors' unit length, and, of several, their vectors, weighted and one after the other,
+/// and the unit length of these.
+fn members<M>(chain: &mut Chain, members: &[M], add: impl Fn(&mut Chain, Name, &M) -> f32) {
     chain.floats(MIN_LENGTH, &[], [MIN_NORM]);
     let entering = chain.value.clone();
     let mut vectors = Vec::new();
     for (number, member) in (1..).zip(members) {
         let name = |node: &str| if members.len() == 1 { node.into() } else { format!("member{number}.{node}") };
         chain.value.clone_from(&entering);
-        add(chain, &name, member);
+        let weight = add(chain, &name, member);
         unit_length(chain, &name);
+        if members.len() > 1 && weight != 1.0 {
+            chain.floats(&name("weight"), &[], [weight.sqrt()]);
+            chain.node(&name("weighted"), "Mul", &[&name("weight")], vec![]);
+        }
         vectors.push(chain.value.clone());
     }
     if let [first, others @ ..] = vectors.as_slice()

@@ -89,7 +89,7 @@ mod tests {
 
     fn net(layers: Vec<FoldedLayer>, readout: Readout) -> FoldedNet {
         let input = InputSpec { width: 8, height: 8, channels: 3 };
-        FoldedNet { input, members: vec![FoldedMember { layers, readout }] }
+        FoldedNet { input, members: vec![FoldedMember { layers, readout, weight: 1.0 }] }
     }
 
     /// The net, equalised, after a check that its function has stayed.

@@ -82,7 +82,8 @@ pub fn quantize(
     let member = |member: &FoldedMember| {
         let (layers, output_scale) =
             quantize_layers(&member.layers, INPUT_SCALE, &mut streams.shallow_clone(), options)?;
-        Ok::<_, QuantizeError>(QuantizedMember { layers, output_scale, readout: member.readout.clone() })
+        let (readout, weight) = (member.readout.clone(), member.weight);
+        Ok::<_, QuantizeError>(QuantizedMember { layers, output_scale, readout, weight })
     };
     let members = net.members.iter().map(member).collect::<Result<_, _>>()?;
     Ok(QuantizedNet {

@@ -31,6 +31,8 @@ pub struct QuantizedMember {
     pub output_scale: f32,
     /// What becomes of it, in floats.
     pub readout: Readout,
+    /// What it weighs beside the other members.
+    pub weight: f32,
 }
 
 /// One layer of a [`QuantizedMember`].

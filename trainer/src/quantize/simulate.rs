@@ -16,16 +16,16 @@ impl QuantizedNet {
     /// network computes them. On the CPU, in batches.
     pub fn encode(&self, images: &[f32], n: usize) -> Result<Array2<f32>, ForwardError> {
         let _guard = tch::no_grad_guard();
-        let members =
-            self.members.iter().map(|m| Ok((steps(&m.layers)?, m.output_scale, FloatReadout::new(&m.readout)?)));
+        let members = self.members.iter().map(|m| Ok((steps(&m.layers)?, FloatReadout::new(&m.readout)?, m)));
         let members = members.collect::<Result<Vec<_>, TchError>>()?;
         let mut rows = Vec::with_capacity(n * self.vectors() * self.embedding_dim);
         for x in batches(&self.input, images, n)? {
             let x = quantize_linear(&x?, self.input_scale, Identity)?;
-            let vectors = members.iter().map(|(steps, scale, readout)| {
-                readout.run(&run(steps, x.shallow_clone())?.f_mul_scalar(f64::from(*scale))?)
+            let vectors = members.iter().map(|(steps, readout, member)| {
+                let map = run(steps, x.shallow_clone())?.f_mul_scalar(f64::from(member.output_scale))?;
+                Ok((readout.run(&map)?, member.weight))
             });
-            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, _>>()?)?, &mut rows)?;
+            push_rows(&side_by_side(&vectors.collect::<Result<Vec<_>, TchError>>()?)?, &mut rows)?;
         }
         matrix(rows, n * self.vectors(), self.embedding_dim)
     }

@@ -49,7 +49,8 @@ pub fn resnet(size: u32, widths: &[usize], d: usize, seed: u64) -> FoldedNet {
     }
     net.conv(d, 1, 1, 0, Activation::Identity);
     let Some(FoldedLayer::Conv(linear)) = net.layers.pop() else { unreachable!() };
-    FoldedNet { input: net.input, members: vec![FoldedMember { layers: net.layers, readout: Readout::Pooled(linear) }] }
+    let member = FoldedMember { layers: net.layers, readout: Readout::Pooled(linear), weight: 1.0 };
+    FoldedNet { input: net.input, members: vec![member] }
 }
 
 /// Two or more of these as the members of one.
@@ -167,6 +168,7 @@ impl Builder {
     fn finish(mut self, d: usize) -> FoldedNet {
         let k = self.size;
         self.conv(d, k, 1, 0, Activation::Identity);
-        FoldedNet { input: self.input, members: vec![FoldedMember { layers: self.layers, readout: Readout::Flatten }] }
+        let member = FoldedMember { layers: self.layers, readout: Readout::Flatten, weight: 1.0 };
+        FoldedNet { input: self.input, members: vec![member] }
     }
 }

@@ -47,7 +47,7 @@ def scored(program, bundle, pictures, form, environment):
 
 def some(paths):
     """Twenty pictures, evenly from all there are."""
-    found = sorted(f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.suffix in {".jpg", ".png"})
+    found = sorted(f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if len(found) < PICTURES:
         sys.exit(f"parity: {len(found)} pictures in {', '.join(map(str, paths))}, and {PICTURES} are needed")
     return [found[i * len(found) // PICTURES] for i in range(PICTURES)]

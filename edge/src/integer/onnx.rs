@@ -1,11 +1,11 @@
 //! Reads a quantized encoder from its ONNX graph.
 //!
 //! What is known: uint8 with a zero point of 128, or of 0 after a ReLU; QuantizeLinear of the picture; QLinearConv with int8
-//! weights, dense or depthwise; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of two maps, Add, Relu,
-//! QuantizeLinear.
-//! After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a 1 x 1 convolution; ReduceL2, Max and
-//! Div to unit length. An ensemble has all this once for each member, whose embeddings Concat puts one after the other, to be
-//! scaled to unit length again. A graph with anything else in it is left to tract.
+//! weights, dense or depthwise; LeakyRelu between DequantizeLinear and QuantizeLinear of one scale; MaxPool; DequantizeLinear of
+//! two maps, Add, Relu, QuantizeLinear. After the last DequantizeLinear: Flatten of the map, of its places, or of its mean and a
+//! 1 x 1 convolution; ReduceL2, Max and Div to unit length. An ensemble has all this once for each member, whose embeddings, some
+//! multiplied by a weight, Concat puts one after the other, to be scaled to unit length again. A graph with anything else in it is
+//! left to tract.
 
 use super::conv::{Activation, ConvSpec};
 use super::net::{AddSpec, NetSpec, PoolSpec, Readout, ResultSpec, StepSpec};

@@ -120,8 +120,8 @@ networks: setup ## trains the networks of the family `edge` on real pictures: AU
 	cargo build $(CARGO_FLAGS) --workspace --bin salad-trainer --bin salad-edge --example encode
 	scripts/pareto.py $(FLAGS)
 
-test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory
-	@scripts/test-kernels.sh
+test-kernels: ## holds the kernels of x86-64 and, under emulation, ARM against the plain reference, and watches their memory; FLAGS=--miri
+	@scripts/test-kernels.sh $(FLAGS)
 
 edge-figures: edge-amd64 ## sizes of the packaged programs, time to the first score, memory; BUNDLE=<file>, PICTURES=<folder>
 	@scripts/edge_figures.py $(BUNDLE) $(PICTURES)

@@ -146,8 +146,8 @@ pub struct Extent {
 pub fn train(config: &Config, run: &Path, extent: Extent) -> Result<Option<Trained>, TrainError> {
     let (device, _) = prepare_device(config)?;
     if config.members() as usize <= config.ensemble.len() {
-        let networks = 1 + config.ensemble.len();
-        log::info!("train.members = {}: the first of {networks} networks alone", config.members());
+        let (members, networks) = (config.members(), 1 + config.ensemble.len());
+        log::info!("train.members = {members}: of {networks} networks the others are left out");
     }
     let mut members = Vec::new();
     for number in 1..=config.members() {
@@ -526,9 +526,10 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
         return Ok(());
     }
     Err(TrainError::Refused(format!(
-        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.weight, patch.top, \
-         condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that are not trained yet and train.keep (to \
-         resume, with train.keep_rounds alone) may differ: leave the rest out, or train anew into another --out",
+        "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.weight, \
+         network.patch.top, condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that \
+         are not trained yet and train.keep (to resume, with train.keep_rounds alone) may differ: leave the rest out, or train \
+         anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

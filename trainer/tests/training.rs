@@ -47,14 +47,7 @@ fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
 #[test]
 fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     let (dir, mut config) = prepared();
-    (config.train.phase1_epochs, config.train.round_epochs) = (1, 1);
-    let beside = NetworkConfig {
-        kind: NetworkKind::Resnet18,
-        widths: vec![4, 4, 8, 8],
-        embedding_dim: 12,
-        ..Default::default()
-    };
-    config.ensemble = vec![beside];
+    (config.train.phase1_epochs, config.train.round_epochs, config.train.members) = (1, 1, 2);
     let whole = run(&config, &dir.path().join("whole"), Extent::default()).unwrap();
     assert_eq!(whole.others.len(), 1);
     assert_ne!(weights_of(&whole.others[0]), weights(&whole));
@@ -71,13 +64,8 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     assert_eq!(weights_of(&resumed.others[0]), weights_of(&whole.others[0]));
 
     let finished = finish(&resumed).unwrap();
-    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 16 + 12));
-    assert_eq!(finished.bundle().manifest.encoder.network, "edge + resnet18");
-
-    // A member that is trained has the network it has.
-    config.ensemble[0].embedding_dim = 8;
-    let error = attempt(&config, &out, resume).unwrap_err().to_string();
-    assert!(error.contains("member-2: the configuration is not the one"), "{error}");
+    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 32));
+    assert_eq!(finished.bundle().manifest.encoder.network, "2 x edge");
 
     // What it was resumed with is what it is opened with.
     assert_eq!(opened(&out, &[]).unwrap().others.len(), 1);
@@ -87,6 +75,29 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
     assert!(error.contains("member-3: holds no checkpoint.json") && error.contains("--resume"), "{error}");
     let alone = opened(&out.join("member-2"), &[]).unwrap();
     assert_eq!(weights(&alone), weights_of(&whole.others[0]));
+}
+
+#[test]
+fn an_ensembles_members_may_be_of_other_networks() {
+    let (dir, mut config) = prepared();
+    (config.train.phase1_epochs, config.train.round_epochs) = (1, 0);
+    let (kind, widths) = (NetworkKind::Resnet18, vec![4, 4, 8, 8]);
+    config.ensemble = vec![NetworkConfig { kind, widths, embedding_dim: 12, ..Default::default() }];
+    let out = dir.path().join("run");
+    let trained = run(&config, &out, Extent::default()).unwrap();
+    let finished = finish(&trained).unwrap();
+    assert_eq!((finished.folded.members.len(), finished.folded.embedding_dim()), (2, 16 + 12));
+    assert_eq!(finished.bundle().manifest.encoder.network, "edge + resnet18");
+
+    // A weight may change after training; a member that is trained has the network it has, and its run stays as it is.
+    let resume = Extent { resume: true, stop_after: None };
+    config.ensemble[0].weight = 0.5;
+    let weighted = run(&config, &out, resume).unwrap().fold().unwrap();
+    assert_eq!(weighted.members.iter().map(|member| member.weight).collect::<Vec<_>>(), [1.0, 0.5]);
+    config.ensemble[0].embedding_dim = 8;
+    let error = attempt(&config, &out, resume).unwrap_err().to_string();
+    assert!(error.contains("member-2: the configuration is not the one"), "{error}");
+    assert_eq!(opened(&out, &[]).unwrap().config.ensemble[0].embedding_dim, 12);
 }
 
 #[test]

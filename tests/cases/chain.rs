@@ -97,6 +97,23 @@ fn trainer_and_edge_agree_on_an_ensemble_which_is_left_to_our_own_kernels() {
     assert_ne!(Model::load(&bundle, FormChoice::Int8).unwrap().engine(), "tract");
 }
 
+#[test]
+fn a_network_beside_its_mirror_is_left_to_our_own_kernels() {
+    let run = ensemble();
+    let (mirrored, out) = (run.out.join("mirrored.salad"), run.out.to_str().unwrap());
+    succeed(
+        "salad-trainer",
+        &["export", out, "--to", mirrored.to_str().unwrap(), "--threads", "1", "--set", "network.mirror=true"],
+    );
+    let bundle = Bundle::read(&mirrored).unwrap();
+    assert_eq!(bundle.manifest.encoder.network, "edge and its mirror + resnet18");
+    let picture = Frame::decode(&std::fs::read(run.data.join("test/good/000.png")).unwrap()).unwrap();
+    let score = |form| Model::load(&bundle, form).unwrap().scorer().unwrap().score(&picture).unwrap().score;
+    assert_ne!(Model::load(&bundle, FormChoice::Int8).unwrap().engine(), "tract");
+    let [f32, int8] = [FormChoice::F32, FormChoice::Int8].map(score);
+    assert!((f32 - int8).abs() < 0.05 * f32, "{f32} {int8}");
+}
+
 /// Both ONNX files pass the reference checker, and the reference runtime's embeddings are tract's.
 fn check_onnx(run: &Run) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -65,7 +65,7 @@ pub fn ensemble() -> &'static Run {
         let net = ["network.widths=[16,32,48,64]", "network.embedding_dim=128"];
         let beside =
             r#"ensemble=[{kind="resnet18",widths=[16,32,64,128],stem="imagenet",embedding_dim=64,weight=0.5}]"#;
-        train("edge", &[&net[..], &[beside], &TURNED].concat())
+        train("edge", &[&net[..], &[beside, "augment.hflip=0.5"], &TURNED].concat())
     })
 }
 

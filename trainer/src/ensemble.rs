@@ -6,16 +6,21 @@ use crate::network::NetworkConfig;
 /// How far apart the seeds of members are, so that ensembles of neighbouring seeds share none.
 const MEMBER_SEEDS: u64 = 1_000_000;
 
-/// Members at most.
-const MAX_MEMBERS: u32 = 16;
+/// Encoders at most, as many as the edge's own integers take: one for each member, two with `network.mirror`.
+const MAX_ENCODERS: i64 = 16;
 
 /// Length of an embedding at most, as bundles have it.
 const MAX_DIM: i64 = 4096;
 
 impl Config {
-    /// What the network is called in manifests and reports: `edge`, or, of an ensemble, `3 x edge` or `resnet18 + edge-l`.
+    /// What the network is called in manifests and reports: `edge`, or, of an ensemble, `3 x edge` or `resnet18 + edge-l`; with
+    /// `network.mirror` `edge and its mirror`.
     pub fn network_name(&self) -> String {
-        let names: Vec<&str> = self.member_networks().map(|network| network.kind.name()).collect();
+        let name = |network: &NetworkConfig| match network.mirror {
+            true => format!("{} and its mirror", network.kind.name()),
+            false => network.kind.name().to_owned(),
+        };
+        let names: Vec<String> = self.member_networks().map(name).collect();
         match names.as_slice() {
             [first, _, ..] if names.iter().all(|name| name == first) => format!("{} x {first}", names.len()),
             _ => names.join(" + "),
@@ -46,19 +51,29 @@ impl Config {
     /// Says what is wrong with the members, if anything is.
     pub(crate) fn check_ensemble(&self) -> Result<(), String> {
         let members = self.members();
-        if members > MAX_MEMBERS {
+        let encoders = |network: &NetworkConfig| if network.mirror { 2 } else { 1 };
+        let all: i64 = self.member_networks().map(encoders).sum();
+        let mirrored = all > i64::from(members);
+        if mirrored && self.augment.hflip == 0.0 {
+            return Err(
+                "network.mirror: in training no picture would be mirrored; set augment.hflip = 0.5, or leave it out"
+                    .into(),
+            );
+        }
+        let twice = if mirrored { ", twice with network.mirror" } else { "" };
+        if all > MAX_ENCODERS {
             return Err(format!(
-                "train.members, or [network] with each [[ensemble]]: {members}; has to be at most {MAX_MEMBERS}"
+                "train.members, or [network] with each [[ensemble]]{twice}: {all}; has to be at most {MAX_ENCODERS}"
             ));
         }
         for (number, network) in (1..).zip(&self.ensemble) {
             self.check_beside(network).map_err(|e| format!("[[ensemble]], network {number}: {e}"))?;
         }
-        let dim: i64 = self.member_networks().map(|network| network.embedding_dim).sum();
+        let dim: i64 = self.member_networks().map(|network| encoders(network) * network.embedding_dim).sum();
         if dim > MAX_DIM {
             return Err(format!(
-                "network.embedding_dim: those of the {members} members are {dim} together; has to be at most {MAX_DIM}: lower \
-                 them, or train.members"
+                "network.embedding_dim: those of the {members} members{twice} are {dim} together; has to be at most {MAX_DIM}: \
+                 lower them, or train.members"
             ));
         }
         Ok(())
@@ -137,6 +152,12 @@ mod tests {
         let error = load(&"[[ensemble]]\nembedding_dim = 64\n".repeat(16)).unwrap_err();
         assert!(error.contains("[[ensemble]]: 17;"), "{error}");
         assert!(load("[train]\nmembers = 17\n").unwrap_err().contains("train.members"));
+        let mirrored = "[augment]\nhflip = 0.5\n[network]\nmirror = true\nembedding_dim =";
+        load(&format!("{mirrored} 2048\n")).unwrap();
+        assert!(load(&format!("{mirrored} 4096\n")).unwrap_err().contains("8192 together"));
+        let error = load(&format!("{mirrored} 64\n[train]\nmembers = 9\n")).unwrap_err();
+        assert!(error.contains("network.mirror: 18;"), "{error}");
+        assert!(load("[network]\nmirror = true\n").unwrap_err().contains("augment.hflip"));
         load("[train]\nmembers = 8\n").unwrap();
         let error = load("[train]\nmembers = 9\n").unwrap_err();
         assert!(error.contains("4608 together"), "{error}");

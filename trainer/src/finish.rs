@@ -37,6 +37,9 @@ const CONDENSED_AGREE: f64 = 0.8;
 /// Rows that are condensed at most; of more, as patches have them, an even selection.
 const BANK_ROWS: usize = 40_000;
 
+/// The golden ratio, of all numbers the one whose multiples spread the most evenly.
+const GOLDEN: f64 = 1.618_033_988_749_895;
+
 /// Validation rows that choose how to condense, at most.
 const VALIDATION_ROWS: usize = 4096;
 
@@ -56,17 +59,17 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let judged_rows = in_chunks(&spec, &judged, |x, n| folded.encode(x, n))?;
 
     // The bank as the final encoder sees the training images, then its prototypes.
-    let train_rows = in_chunks(&spec, &images.train.frames, |x, n| folded.encode(x, n))?;
-    let kept = spread_rows(train_rows.nrows(), BANK_ROWS);
-    let bank_rows = train_rows.select(Axis(0), &kept);
+    let all_rows = images.train.frames.len() * each;
+    let kept = spread_rows(all_rows, BANK_ROWS);
+    let (bank_rows, train_means) = kept_rows(&spec, &images.train.frames, each, &kept, |x, n| folded.encode(x, n))?;
     let validation_rows = judged_rows.slice(s![..n * each, ..]);
     let validation_rows = validation_rows.select(Axis(0), &spread_rows(n * each, VALIDATION_ROWS));
     let wanted = config.prototypes().map_err(refused)?;
     let condensed = condense(&bank_rows, wanted, &validation_rows, &score, config.seed);
     let (condensed, condensed_agree) = condensed.map_err(|e| refused(e.to_string()))?;
-    let condensed_by = match train_rows.nrows() {
-        all if all > kept.len() => format!("{} of {} in an even selection of {all}", condensed.method, kept.len()),
-        _ => condensed.method.clone(),
+    let condensed_by = match all_rows > kept.len() {
+        true => format!("{} of {} in an even selection of {all_rows}", condensed.method, kept.len()),
+        false => condensed.method.clone(),
     };
     let source = |&row: &usize| Source { image: kept[row] / each, place: kept[row] % each };
     let sources = condensed.sources.iter().map(source).collect();
@@ -97,7 +100,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
 
     // Each form has the bank as its own encoder sees it.
     let encode_int8 = |frames: &[Frame]| in_chunks(&spec, frames, |x, n| quantized.encode(x, n));
-    let seen_by_int8 = encode_int8(&images.train.frames)?.select(Axis(0), &kept);
+    let (seen_by_int8, _) = kept_rows(&spec, &images.train.frames, each, &kept, |x, n| quantized.encode(x, n))?;
     let seen_by_int8 = condensed.seen_by(&bank_rows, &seen_by_int8);
     let bank = FloatBank::new(condensed.rows);
     let bank_int8 = FloatBank::new(seen_by_int8).quantize();
@@ -151,7 +154,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
 
     Ok(Finished {
         trained,
-        train_rows: means(&train_rows, each),
+        train_rows: train_means,
         judged_rows: means(&judged_rows, each),
         patches,
         heat,
@@ -169,6 +172,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         synthetic_auroc,
         negatives_auroc,
         evaluation,
+        without_mask: without_mask(&images.test.items, &masks),
     })
 }
 
@@ -233,7 +237,8 @@ impl Finished<'_> {
                 self.condensed_agree
             )
         });
-        self.trained.history.warnings.iter().cloned().chain(of_thresholds).chain(of_prototypes).collect()
+        let of_images = self.trained.history.warnings.iter().cloned().chain(self.without_mask.clone());
+        of_images.chain(of_thresholds).chain(of_prototypes).collect()
     }
 
     /// The bundle.
@@ -298,13 +303,39 @@ fn in_chunks(
     frames: &[Frame],
     encode: impl Fn(&[f32], usize) -> Result<Array2<f32>, ForwardError>,
 ) -> Result<Array2<f32>, TrainError> {
-    let refused = |e: &dyn std::fmt::Display| TrainError::Refused(e.to_string());
-    let mut parts = Vec::new();
+    let encode = |chunk: &[Frame]| encode(&inputs(spec, chunk), chunk.len());
+    let parts = frames.chunks(CHUNK).map(|chunk| encode(chunk).map_err(|e| TrainError::Refused(e.to_string())));
+    stacked(&parts.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// As [`in_chunks`], of each frame's `each` vectors only those with the ascending numbers `kept`, and each frame's mean: those of all
+/// places of all training images need not fit the memory.
+fn kept_rows(
+    spec: &InputSpec,
+    frames: &[Frame],
+    each: usize,
+    kept: &[usize],
+    encode: impl Fn(&[f32], usize) -> Result<Array2<f32>, ForwardError>,
+) -> Result<(Array2<f32>, Array2<f32>), TrainError> {
+    let (mut rows, mut of_frames, mut from) = (Vec::new(), Vec::new(), 0);
     for chunk in frames.chunks(CHUNK) {
-        parts.push(encode(&inputs(spec, chunk), chunk.len()).map_err(|e| refused(&e))?);
+        let all = in_chunks(spec, chunk, &encode)?;
+        let to = from + chunk.len() * each;
+        let within = kept.iter().filter(|row| (from..to).contains(row)).map(|row| row - from);
+        rows.push(all.select(Axis(0), &within.collect::<Vec<_>>()));
+        of_frames.push(means(&all, each));
+        from = to;
     }
+    Ok((stacked(&rows)?, stacked(&of_frames)?))
+}
+
+/// Parts, one below the other.
+fn stacked(parts: &[Array2<f32>]) -> Result<Array2<f32>, TrainError> {
     let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
-    if views.is_empty() { Ok(Array2::zeros((0, 0))) } else { concatenate(Axis(0), &views).map_err(|e| refused(&e)) }
+    match views.is_empty() {
+        true => Ok(Array2::zeros((0, 0))),
+        false => concatenate(Axis(0), &views).map_err(|e| TrainError::Refused(e.to_string())),
+    }
 }
 
 /// The places of a network with patches.
@@ -328,7 +359,23 @@ fn load_masks(items: &[TestItem], input: &InputSpec, wanted: bool) -> Result<Vec
         let picture = Frame::decode(&bytes).map_err(|e| failed(e.to_string()))?;
         Ok(Mask::from_picture(&picture, input.width, input.height))
     };
-    items.iter().map(|item| item.mask.as_ref().filter(|_| wanted).map(load).transpose()).collect()
+    let masks = items.iter().map(|item| item.mask.as_ref().filter(|_| wanted).map(load).transpose());
+    // One that marks nothing says no more of an anomalous image than none.
+    masks.map(|mask| mask.map(|mask| mask.filter(|mask| !mask.is_empty()))).collect()
+}
+
+/// Says which anomalous images the pixel figures leave out, where there are such figures and such images.
+fn without_mask(items: &[TestItem], masks: &[Option<Mask>]) -> Option<String> {
+    let anomalous = || items.iter().zip(masks).filter(|(item, _)| item.kind.is_some());
+    let (count, without) = (anomalous().count(), anomalous().filter(|(_, mask)| mask.is_none()).count());
+    let first = anomalous().find(|(_, mask)| mask.is_none()).map(|(item, _)| &item.item.name)?;
+    (without < count).then(|| {
+        format!(
+            "{without} of {count} anomalous test images have no mask, or one that marks nothing ({first}{}): the pixel figures \
+             leave them out",
+            if without > 1 { ", ..." } else { "" }
+        )
+    })
 }
 
 /// Pixel figures over the normal test images and those with a mask.
@@ -345,9 +392,16 @@ fn pixels(
     pixel_figures(&judged.collect::<Vec<_>>(), input.width, input.height)
 }
 
-/// The numbers of at most `count` of `rows` rows, spread evenly.
+/// The numbers of at most `count` of `rows` rows, ascending and spread evenly: one of each of `count` stretches, by the golden
+/// ratio now further to its left and now to its right, so that a step of the same length as a picture's rows of places, or a part of
+/// it, does not take the same places of every picture.
 fn spread_rows(rows: usize, count: usize) -> Vec<usize> {
-    if rows <= count { (0..rows).collect() } else { (0..count).map(|i| i * rows / count).collect() }
+    if rows <= count {
+        return (0..rows).collect();
+    }
+    let within = |i: usize, length: usize| ((i as f64 * GOLDEN).fract() * length as f64) as usize;
+    let stretch = |i: usize| (i * rows / count, (i + 1) * rows / count);
+    (0..count).map(|i| (i, stretch(i))).map(|(i, (from, to))| from + within(i, to - from)).collect()
 }
 
 /// Of every `each` rows the mean.

@@ -62,4 +62,6 @@ pub struct Finished<'a> {
     pub negatives_auroc: Option<f64>,
     /// What the test set says, where there is one.
     pub evaluation: Option<Evaluation>,
+    /// What to know of the masks that the pixel figures go by.
+    pub without_mask: Option<String>,
 }

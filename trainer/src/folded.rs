@@ -1,7 +1,7 @@
 //! The trained encoder as inference sees it: batch norm folded into the convolutions, plain arrays, no libtorch. What the
 //! quantizer and the ONNX writer work on.
 
-use ndarray::{Array1, Array4};
+use ndarray::{Array1, Array4, Axis};
 use salad_shared::preprocess::InputSpec;
 
 /// An encoder for one input size; or several, the members of an ensemble: their vectors of unit length stand one after the
@@ -138,6 +138,17 @@ impl FoldedLayer {
         };
         name.insert_str(0, before);
     }
+
+    /// Mirrors the kernels, left to right.
+    fn mirror(&mut self) {
+        match self {
+            FoldedLayer::Conv(conv) => conv.mirror(),
+            FoldedLayer::MaxPool(_) => {}
+            FoldedLayer::Residual(residual) => {
+                residual.body.iter_mut().chain(&mut residual.shortcut).for_each(FoldedLayer::mirror);
+            }
+        }
+    }
 }
 
 impl FoldedMember {
@@ -146,6 +157,14 @@ impl FoldedMember {
         self.layers.iter_mut().for_each(|layer| layer.rename(before));
         if let Readout::Pooled(linear) = &mut self.readout {
             linear.name.insert_str(0, before);
+        }
+    }
+
+    /// Mirrors the kernels, left to right.
+    fn mirror(&mut self) {
+        self.layers.iter_mut().for_each(FoldedLayer::mirror);
+        if let Readout::Pooled(linear) = &mut self.readout {
+            linear.mirror();
         }
     }
 
@@ -183,6 +202,21 @@ impl FoldedNet {
                 joined.members.extend(net.members);
                 joined
             })
+    }
+
+    /// The encoder and, as further members, itself with mirrored kernels; each has half of the weight. The latter sees a picture as
+    /// the former sees its mirror image, the vectors of places where the places are. Strided 3 x 3 convolutions have their places at
+    /// the left of each two pixels: to their mirror image the picture stands a pixel further to the right.
+    pub fn beside_its_mirror(mut self) -> FoldedNet {
+        self.members.iter_mut().for_each(|member| member.weight /= 2.0);
+        let mirrored = self.members.iter().map(|member| {
+            let mut member = member.clone();
+            member.mirror();
+            member.rename("mirror.");
+            member
+        });
+        self.members.extend(mirrored.collect::<Vec<_>>());
+        self
     }
 
     /// Length d of the embedding.
@@ -236,6 +270,11 @@ impl FoldedNet {
 }
 
 impl FoldedConv {
+    fn mirror(&mut self) {
+        self.weight.invert_axis(Axis(3));
+        self.weight = self.weight.as_standard_layout().into_owned();
+    }
+
     /// The size of the result for an input of `size`.
     pub(crate) fn result_size(&self, size: Size) -> Size {
         let (.., kernel_height, kernel_width) = self.weight.dim();

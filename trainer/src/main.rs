@@ -127,8 +127,8 @@ struct Overrides {
     #[arg(long)]
     name: Option<String>,
     /// Seed of everything random.
-    #[arg(long)]
-    seed: Option<u64>,
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+    seed: Option<i64>,
     /// `edge-s`, `edge` (or `edge-m`), `edge-l`, `unet` or `resnet18`; of an ensemble's networks the first.
     #[arg(long)]
     network: Option<String>,
@@ -168,7 +168,7 @@ impl Overrides {
         let mut keys: Vec<_> = [
             data,
             text("name", &self.name),
-            number("seed", self.seed.map(|s| i64::try_from(s).unwrap_or(i64::MAX))),
+            number("seed", self.seed),
             text("network.kind", &self.network),
             number("input.size", self.size.map(i64::from)),
             text("train.device", &self.device),

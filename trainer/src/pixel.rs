@@ -13,7 +13,8 @@ const BINS: usize = 1 << 14;
 /// AUPRO is the area up to this false-positive rate, made to lie in 0..=1.
 const PRO_LIMIT: f64 = 0.3;
 
-/// A mask's pixel belongs to the defect from this level on.
+/// A mask's pixel belongs to the defect from this level on; in a mask that is darker everywhere, as those with numbers for
+/// levels are, wherever it is not 0.
 const MARKED: u8 = 128;
 
 /// Figures over all pixels of the test images that have a mask, or are normal.
@@ -47,9 +48,21 @@ pub struct Mask {
 impl Mask {
     /// From a picture that is bright where the defect is, scaled to `width` x `height`.
     pub fn from_picture(picture: &Frame, width: u32, height: u32) -> Mask {
-        let resized = picture.resized(width, height);
-        let marked = resized.rgb().chunks_exact(3).map(|p| p.iter().any(|&v| v >= MARKED)).collect();
+        let from = if picture.rgb().iter().any(|&v| v >= MARKED) { MARKED } else { 1 };
+        let mut levels = picture.clone();
+        for y in 0..picture.height() as usize {
+            for x in 0..picture.width() as usize {
+                let marked = picture.pixel(x, y).iter().any(|&v| v >= from);
+                levels.set_pixel(x, y, [if marked { 255 } else { 0 }; 3]);
+            }
+        }
+        let marked = levels.resized(width, height).rgb().chunks_exact(3).map(|p| p[0] >= MARKED).collect();
         Mask { width, height, marked }
+    }
+
+    /// Whether no pixel belongs to a defect.
+    pub fn is_empty(&self) -> bool {
+        !self.marked.contains(&true)
     }
 
     /// The region that each pixel belongs to, counted from 0, with how many there are; pixels that touch by a side or a
@@ -172,6 +185,18 @@ mod tests {
         assert_eq!((figures(&wrong).auroc, figures(&wrong).aupro), (0.0, 0.0));
         let flat = figures(&heat(|_| 0.5));
         assert!((flat.auroc - 0.5).abs() < 1e-12 && (flat.aupro - 0.15).abs() < 1e-12, "{flat:?}");
+    }
+
+    #[test]
+    fn masks_of_either_kind_mark_the_same() {
+        let picture = |levels: [u8; 4]| Frame::new(2, 2, levels.into_iter().flat_map(|v| [v; 3]).collect()).unwrap();
+        let marked = |levels| Mask::from_picture(&picture(levels), 2, 2).marked;
+        // White, as a lossy file has it, and numbers of classes.
+        assert_eq!(marked([0, 251, 4, 255]), [false, true, false, true]);
+        assert_eq!(marked([0, 1, 0, 3]), [false, true, false, true]);
+        let [none, large] = [[0, 0, 0, 0], [0, 1, 0, 1]].map(|levels| Mask::from_picture(&picture(levels), 4, 4));
+        assert!(none.is_empty() && !large.is_empty());
+        assert_eq!(large.marked.iter().filter(|&&m| m).count(), 8);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Trained {
         for (number, member) in (2..).zip(members) {
             initial_weights.extend(member.history.initial_weights.map(|weights| (number, weights)));
             let new = member.history.warnings.into_iter().filter(|w| !history.warnings.contains(w));
-            let new: Vec<_> = new.collect();
+            let new: Vec<_> = new.map(|w| format!("member {number}: {w}")).collect();
             history.warnings.extend(new);
             others.push(member.model);
         }
@@ -115,7 +115,7 @@ impl Trained {
         let nets = models.zip(self.config.member_networks()).map(|(model, network)| {
             let mut net = model.net.fold()?;
             net.members.iter_mut().for_each(|member| member.weight = network.weight as f32);
-            Ok(net)
+            Ok(if network.mirror { net.beside_its_mirror() } else { net })
         });
         let joined = FoldedNet::join(nets.collect::<Result<Vec<_>, TchError>>()?);
         joined.ok_or_else(|| TchError::Shape("an ensemble without members".into()))
@@ -225,7 +225,16 @@ fn train_member(
         }
         let mut take = |name: &str| take_tensor(&mut tensors, run, name);
         model.restore(&mut take)?;
-        bank = MemoryBank::from_saved(take("bank")?.to_device(device));
+        let (rows, saved) = (bank.rows().size(), take("bank")?.to_device(device));
+        if saved.size() != rows {
+            return Err(TrainError::Refused(format!(
+                "{}: the memory bank has {:?} rows and values, and these training images {rows:?}: other images can be read than \
+                 when the run began; mend them, or train anew into another --out",
+                run.display(),
+                saved.size()
+            )));
+        }
+        bank = MemoryBank::from_saved(saved);
         adam.restore(state.optimiser_steps, &mut take)?;
         if state.round > 0 {
             let (prototypical, members) = (take("prototypical")?.to_device(device), take("members")?.to_device(device));
@@ -326,7 +335,7 @@ fn train_member(
 pub fn saved_config(run: &Path) -> Result<String, TrainError> {
     match checkpoint::load(run)? {
         Some((state, _)) => Ok(state.config),
-        None => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
+        None => Err(no_checkpoint(run)),
     }
 }
 
@@ -453,6 +462,13 @@ impl Epoch<'_> {
     }
 }
 
+fn no_checkpoint(run: &Path) -> TrainError {
+    TrainError::Refused(format!(
+        "{}: holds no checkpoint to resume, the first is written when an epoch is done: train without --resume",
+        run.display()
+    ))
+}
+
 /// The checkpoint in a run's folder to go on from, if one is wanted.
 fn saved_in(run: &Path, config: &Config, resume: bool) -> Result<Option<Saved>, TrainError> {
     let saved = checkpoint::load(run)?;
@@ -461,7 +477,7 @@ fn saved_in(run: &Path, config: &Config, resume: bool) -> Result<Option<Saved>, 
             "{}: holds a run already; --resume goes on with it, another --out begins a new one",
             run.display()
         ))),
-        (None, true) => Err(TrainError::Refused(format!("{}: holds no checkpoint to resume", run.display()))),
+        (None, true) => Err(no_checkpoint(run)),
         (Some((state, _)), true) => {
             same_training(run, &state.config, config, config.train.keep_rounds)?;
             Ok(saved)
@@ -508,7 +524,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     like.train.device.clone_from(&config.train.device);
     like.train.members = config.train.members;
     like.ensemble.clone_from(&config.ensemble);
-    like.network.weight = config.network.weight;
+    (like.network.weight, like.network.mirror) = (config.network.weight, config.network.mirror);
     like.train.threads = config.train.threads;
     like.train.loader_threads = config.train.loader_threads;
     if other_keep {
@@ -527,7 +543,7 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.weight, \
-         network.patch.top, condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that \
+         network.mirror, network.patch.top, condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that \
          are not trained yet and train.keep (to resume, with train.keep_rounds alone) may differ: leave the rest out, or train \
          anew into another --out",
         run.display(),

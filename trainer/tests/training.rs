@@ -80,7 +80,7 @@ fn an_ensembles_members_are_runs_of_their_own_side_by_side() {
 #[test]
 fn an_ensembles_members_may_be_of_other_networks() {
     let (dir, mut config) = prepared();
-    (config.train.phase1_epochs, config.train.round_epochs) = (1, 0);
+    (config.train.phase1_epochs, config.train.round_epochs, config.augment.hflip) = (1, 0, 0.5);
     let (kind, widths) = (NetworkKind::Resnet18, vec![4, 4, 8, 8]);
     config.ensemble = vec![NetworkConfig { kind, widths, embedding_dim: 12, ..Default::default() }];
     let out = dir.path().join("run");
@@ -94,6 +94,11 @@ fn an_ensembles_members_may_be_of_other_networks() {
     config.ensemble[0].weight = 0.5;
     let weighted = run(&config, &out, resume).unwrap().fold().unwrap();
     assert_eq!(weighted.members.iter().map(|member| member.weight).collect::<Vec<_>>(), [1.0, 0.5]);
+    config.ensemble[0].mirror = true;
+    let mirrored = run(&config, &out, resume).unwrap();
+    let mirrored = finish(&mirrored).unwrap();
+    assert_eq!((mirrored.folded.members.len(), mirrored.folded.embedding_dim()), (3, 16 + 2 * 12));
+    assert_eq!(mirrored.bundle().manifest.encoder.network, "edge + resnet18 and its mirror");
     config.ensemble[0].embedding_dim = 8;
     let error = attempt(&config, &out, resume).unwrap_err().to_string();
     assert!(error.contains("member-2: the configuration is not the one"), "{error}");

@@ -24,7 +24,7 @@ pub struct TestItem {
     pub item: Item,
     /// The kind of defect; `None` for a normal image.
     pub kind: Option<String>,
-    /// A picture of the size of the image, non-zero where the defect is.
+    /// A picture of the size of the image that marks the defect, as [`crate::pixel::Mask`] takes it.
     pub mask: Option<PathBuf>,
 }
 

@@ -4,7 +4,7 @@ use crate::folded::{Activation, FoldedConv, FoldedLayer, FoldedResidual, MaxPool
 use crate::native;
 use crate::network::upsampled;
 use ndarray::{Array1, Array4};
-use tch::nn::{self, Init, ModuleT};
+use tch::nn::{self, Init, Module, ModuleT};
 use tch::{Device, TchError, Tensor};
 
 /// One step of an encoder or decoder.
@@ -112,8 +112,8 @@ impl Layer {
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         match self {
-            Layer::Conv { conv, norm, activation, .. } => {
-                settle(conv.forward_t(x, train), norm.as_ref(), *activation, train)
+            Layer::Conv { conv, shape, norm, activation, .. } => {
+                settle(convolved(x, conv, *shape), norm.as_ref(), *activation, train)
             }
             Layer::Grow { conv, norm, activation } => settle(grown(x, conv), Some(norm), *activation, train),
             Layer::MaxPool(pool) => {
@@ -187,6 +187,16 @@ fn fold_norm(conv: &nn::Conv2D, norm: Option<&nn::BatchNorm>) -> Result<(Array4<
 fn grown(x: &Tensor, conv: &nn::ConvTranspose2D) -> Tensor {
     let (_, outputs, kernel, _) = conv.ws.size4().unwrap_or_default();
     x.flatten(1, -1).matmul(&conv.ws.flatten(1, -1)).view([-1, outputs, kernel, kernel])
+}
+
+/// A convolution. One of 1 x 1 with a stride is given the places that it looks at and no others: for the gradient of such weights
+/// oneDNN's kernel for processors with AVX2 and no more writes beyond its buffer, where channels are not a multiple of eight.
+fn convolved(x: &Tensor, conv: &nn::Conv2D, shape: Shape) -> Tensor {
+    if shape.kernel > 1 || shape.stride == 1 || x.device() != Device::Cpu {
+        return conv.forward(x);
+    }
+    let places = x.slice(2, None, None, shape.stride).slice(3, None, None, shape.stride);
+    places.conv2d(&conv.ws, conv.bs.as_ref(), [1, 1], [0, 0], [1, 1], 1)
 }
 
 /// What follows a convolution: batch norm, where there is one, and activation; in training on the CPU by the operator that

@@ -35,6 +35,11 @@ pub struct NetworkConfig {
     /// change after training.
     #[serde(skip_serializing_if = "is_one")]
     pub weight: f64,
+    /// Whether pictures are seen mirrored, left to right, as well: a second encoder for one training, with the kernels of the
+    /// first mirrored, which has half of its weight. For networks that are trained with `augment.hflip`. May change after
+    /// training.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mirror: bool,
     /// `resnet18`: a safetensors file of weights, named as torchvision names them, that the encoder begins with
     /// ([`crate::init`]); without it weights are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,11 +54,15 @@ fn is_one(weight: &f64) -> bool {
     *weight == 1.0
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// `[network.patch]`: which places have an embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PatchConfig {
-    /// Pixels of the input from one place to the next: 2, 4, 8, 16, 32 or 64, one stage for each halving.
+    /// Pixels of the input from one place to the next: 4, 8, 16, 32 or 64, one stage for each halving.
     pub stride: u32,
     /// Side of the square of the input that an embedding sees at least, pixels, up to 1024.
     pub receptive_field: u32,
@@ -141,6 +150,7 @@ impl Default for NetworkConfig {
             widths: Vec::new(),
             stem: StemChoice::Auto,
             weight: 1.0,
+            mirror: false,
             init: None,
             patch: None,
         }
@@ -261,8 +271,8 @@ impl PatchConfig {
                 network.kind.name()
             ));
         }
-        if !(2..=64).contains(&self.stride) || !self.stride.is_power_of_two() {
-            return Err(format!("network.patch.stride = {}: has to be 2, 4, 8, 16, 32 or 64", self.stride));
+        if !(4..=64).contains(&self.stride) || !self.stride.is_power_of_two() {
+            return Err(format!("network.patch.stride = {}: has to be 4, 8, 16, 32 or 64", self.stride));
         }
         if !network.widths.is_empty() && network.widths.len() != self.stages() {
             return Err(format!(

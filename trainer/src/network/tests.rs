@@ -1,6 +1,7 @@
 //! What the networks give, cost and refuse.
 
 use super::*;
+use ndarray::{Axis, concatenate, s};
 use tch::Device;
 
 fn built(kind: NetworkKind, side: u32, widths: Vec<i64>) -> (nn::VarStore, Autoencoder, InputSpec) {
@@ -37,6 +38,29 @@ fn embeddings_are_unit_vectors_and_reconstructions_images() {
         assert_eq!(x.size(), [5, 3, side, side]);
         assert!(x.abs().max().double_value(&[]) <= 1.0);
     }
+}
+
+#[test]
+fn mirrored_kernels_see_the_mirror_image() {
+    // A network without strided convolutions, in which that is so to the pixel.
+    let (_store, net, _) = built(NetworkKind::Unet, 32, vec![8, 16, 16]);
+    let images = Tensor::rand([3, 3, 32, 32], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let encode = |net: &FoldedNet, x: &Tensor| net.encode(&to_floats(x).unwrap(), 3).unwrap();
+    let (alone, both) = (net.fold().unwrap(), net.fold().unwrap().beside_its_mirror());
+    let [seen, mirrored] = [&alone, &both].map(|net| encode(net, &images.flip([3])));
+    let expected = concatenate![Axis(1), encode(&alone, &images), seen] / 2.0_f32.sqrt();
+    let close = |a: &Array2<f32>, b: &Array2<f32>| (a - b).iter().all(|d| d.abs() < 1e-5);
+    assert!(close(&encode(&both, &images), &expected));
+    let swapped = concatenate![Axis(1), mirrored.slice(s![.., 32..]), mirrored.slice(s![.., ..32])];
+    assert!(close(&swapped, &expected) && !close(&mirrored, &expected));
+
+    // An ensemble's weights and names stay apart.
+    let joined = FoldedNet::join([both, alone]).unwrap();
+    assert_eq!(joined.members.iter().map(|member| member.weight).collect::<Vec<_>>(), [0.5, 0.5, 1.0]);
+    let mut names: Vec<&str> = joined.convolutions().map(|conv| conv.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), joined.convolutions().count());
 }
 
 #[test]

@@ -46,11 +46,15 @@ pub(super) fn warning(train: &Hashed, test: &Hashed, normal: &[bool]) -> Option<
     let exact: HashMap<u64, usize> = train.exact.iter().enumerate().map(|(i, &hash)| (hash, i)).collect();
     let mut pairs: Vec<(usize, usize)> =
         test.exact.iter().enumerate().filter_map(|(i, hash)| Some((i, *exact.get(hash)?))).collect();
-    let mut how = "the same as";
-    if pairs.is_empty() {
-        how = "copies of";
-        pairs = near_copies(train, test, normal);
-    }
+    let equal = pairs.len();
+    let near = near_copies(train, test, normal).into_iter().filter(|(t, _)| !pairs.iter().any(|(same, _)| same == t));
+    pairs.extend(near.collect::<Vec<_>>());
+    let how = match (equal, pairs.len() - equal) {
+        (_, 0) => "the same as",
+        (0, _) => "copies of",
+        _ => "the same as, or copies of,",
+    };
+    let least = if test.names.len() > LOOKED_AT && pairs.len() > equal { "at least " } else { "" };
     let name = |names: &[&str], at: usize| names.get(at).copied().unwrap_or_default().to_owned();
     let named = pairs.iter().take(NAMED).map(|&(t, own)| {
         let (test, train) = (name(&test.names, t), name(&train.names, own));
@@ -60,7 +64,7 @@ pub(super) fn warning(train: &Hashed, test: &Hashed, normal: &[bool]) -> Option<
     let more = if pairs.len() > NAMED { ", ..." } else { "" };
     (!pairs.is_empty()).then(|| {
         format!(
-            "{} of {} test images are {how} training images ({named}{more}), and the test's figures are too good: take them \
+            "{least}{} of {} test images are {how} training images ({named}{more}), and the test's figures are too good: take them \
              out of one of the two",
             pairs.len(),
             test.names.len()
@@ -152,6 +156,9 @@ mod tests {
         assert!(warning.contains("5 of 20 test images are copies"), "{warning}");
         assert!(warning.contains("test2 = train2, ...)"), "{warning}");
         assert_eq!(found(&train, &test, false), None);
+        test[0] = train[0].clone();
+        let warning = found(&train, &test, true).unwrap();
+        assert!(warning.contains("5 of 20 test images are the same as, or copies of, training"), "{warning}");
     }
 
     #[test]

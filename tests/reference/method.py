@@ -1,4 +1,4 @@
-"""Losses, memory bank and neighbourhoods of METHOD.md, and one step of training."""
+"""Losses, memory bank and neighbourhoods of docs/method.md, and one step of training."""
 
 import torch
 from torch.nn import functional as F

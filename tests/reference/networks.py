@@ -1,4 +1,4 @@
-"""The networks `unet` and `edge`, in its sizes, of METHOD.md and the trainer, their parameters under the trainer's names."""
+"""The networks `unet` and `edge`, in its sizes, of docs/method.md and the trainer, their parameters under the trainer's names."""
 
 from collections import OrderedDict
 

@@ -202,8 +202,8 @@ impl Report {
         let part = |ms: f64| format!("{:.0} % of a step", ms / whole * 100.0);
         if network >= rest.max(self.step_ms) {
             let other = match (self.precision, self.device.as_str()) {
-                (Precision::F32 | Precision::Tf32, _) => ", or train.precision = \"bf16\" where the processor has it",
                 (_, "cpu") => ", or a GPU",
+                (Precision::F32 | Precision::Tf32, _) => ", or train.precision = \"bf16\"",
                 _ => "",
             };
             return format!(

@@ -58,6 +58,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let judged: Vec<Frame> = images.validation.frames.iter().chain(images.test.frames.iter()).cloned().collect();
     let judged_rows = in_chunks(&spec, &judged, |x, n| folded.encode(x, n))?;
 
+    log::info!("encoding {} training images", images.train.items.len());
     // The bank as the final encoder sees the training images, then its prototypes.
     let all_rows = images.train.frames.len() * each;
     let kept = spread_rows(all_rows, BANK_ROWS);
@@ -85,6 +86,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
         one_by_one(&[normal, made_up.into_iter().step_by(COPIES).collect()].concat())
     };
     let calibration = with_made_up(&images.train.frames);
+    log::info!("quantizing over {} images", calibration.len());
     let (method, weight_scales) = config.quantize_options().map_err(refused)?;
     let quantized = match method {
         None => {
@@ -106,6 +108,7 @@ pub fn finish(trained: &Trained) -> Result<Finished<'_>, TrainError> {
     let bank_int8 = FloatBank::new(seen_by_int8).quantize();
 
     // Every validation and test image in both forms.
+    log::info!("scoring {} validation and test images", judged.len());
     let judged_int8 = encode_int8(&judged)?;
     let score_images = |bank: &dyn Bank, rows: &Array2<f32>| -> Vec<ImageScore> {
         let of_image = |start| rows.slice(s![start..start + each, ..]).iter().copied().collect::<Vec<f32>>();
@@ -268,7 +271,11 @@ impl std::fmt::Display for Finished<'_> {
         if let Some(evaluation) = &self.evaluation {
             write!(f, "{evaluation}")?;
         } else {
-            writeln!(f, "no test set with normal and anomalous images: nothing to evaluate")?;
+            writeln!(
+                f,
+                "no test set with normal and anomalous images: nothing to evaluate (in test/good and test/NAME OF THE DEFECT \
+                 they are found)"
+            )?;
         }
         for form in [Form::F32, Form::Int8] {
             let t = self.thresholds.get(form);

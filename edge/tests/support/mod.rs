@@ -128,7 +128,7 @@ pub fn grid(side: u32, stride: u32) -> PatchGrid {
     PatchGrid { rows: side, columns: side, stride, receptive_field: 16, top: 3 }
 }
 
-/// The score that METHOD.md's formulas give a picture, without tract: the net's arithmetic in plain Rust.
+/// The score that the formulas of docs/method.md give a picture, without tract: the net's arithmetic in plain Rust.
 pub fn expected_score(bundle: &Bundle, frame: &Frame, form: Form) -> f32 {
     let mut input = Vec::new();
     Preprocessor::new(bundle.manifest.input.clone()).run(frame, &mut input);

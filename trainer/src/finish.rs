@@ -448,3 +448,22 @@ fn agreement(
         test_auroc: evaluation.map(|e| Forms { f32: e.forms.f32.auroc as f32, int8: e.forms.int8.auroc as f32 }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn rows_are_spread_over_all_places_of_a_picture() {
+        for images in [157, 500, 1000, 2500] {
+            let (rows, places) = (images * 256, 256);
+            let kept = spread_rows(rows, BANK_ROWS);
+            assert_eq!(kept.len(), BANK_ROWS.min(rows));
+            assert!(kept.windows(2).all(|pair| pair[0] < pair[1]) && kept[kept.len() - 1] < rows);
+            let seen: HashSet<usize> = kept.iter().map(|row| row % places).collect();
+            assert_eq!(seen.len(), places, "{images} images");
+        }
+        assert_eq!(spread_rows(3, 5), [0, 1, 2]);
+    }
+}

@@ -205,8 +205,8 @@ impl FoldedNet {
     }
 
     /// The encoder and, as further members, itself with mirrored kernels; each has half of the weight. The latter sees a picture as
-    /// the former sees its mirror image, the vectors of places where the places are. Strided 3 x 3 convolutions have their places at
-    /// the left of each two pixels: to their mirror image the picture stands a pixel further to the right.
+    /// the former sees its mirror image, the vectors of places where the places are. With strided 3 x 3 convolutions, which have their
+    /// places at the left of each two pixels, that image is moved by a pixel, and its map begins one place later.
     pub fn beside_its_mirror(mut self) -> FoldedNet {
         self.members.iter_mut().for_each(|member| member.weight /= 2.0);
         let mirrored = self.members.iter().map(|member| {

@@ -543,9 +543,9 @@ fn same_training(run: &Path, saved: &str, config: &Config, other_keep: bool) -> 
     }
     Err(TrainError::Refused(format!(
         "{}: the configuration is not the one the run began with ({}); only name, data.root, score, network.weight, \
-         network.mirror, network.patch.top, condense, quantize, threshold, train.device, threads, train.members, the ensemble's networks that \
-         are not trained yet and train.keep (to resume, with train.keep_rounds alone) may differ: leave the rest out, or train \
-         anew into another --out",
+         network.mirror, network.patch.top, condense, quantize, threshold, train.device, threads, train.members, the ensemble's \
+         networks that are not trained yet and train.keep (to resume, with train.keep_rounds alone) may differ: leave the rest \
+         out, or train anew into another --out",
         run.display(),
         run.join("config.toml").display()
     )))

@@ -3,7 +3,8 @@
 //! [`calibrate`] turns a budget of false alarms into a rate p of frames that may exceed the threshold, and finds the
 //! score that normal frames exceed at that rate.
 //!
-//! - **n p >= 10** (n scores; as many as a tail would have, where that is fewer): the empirical quantile. At most the share p of the scores exceeds it.
+//! - **n p >= 10** (n scores; as many as a tail would have, where that is fewer): the empirical quantile. At most the share p
+//!   of the scores exceeds it.
 //! - **otherwise** peaks over threshold (`tail`): a generalised Pareto distribution is fitted to how far the highest
 //!   scores lie above a high quantile u, and extended to p. The result is never below the empirical quantile, which
 //!   for n p < 1 is the largest score.
